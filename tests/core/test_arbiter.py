@@ -18,7 +18,7 @@ from ckptd.core.arbiter.make_arbiter import make_arbiter
 from ckptd.core.arbiter.paxos import PROPOSAL_NS, PaxosArbiter
 from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.events import Effect, Persist, SendPeer
-from ckptd.core.liveness.heartbeat import Heartbeats
+from ckptd.core.liveness.liveness import Liveness
 from ckptd.core.settings import Settings
 from ckptd.core.view import View, bootstrap_view, successor_view
 
@@ -38,7 +38,7 @@ def arbiter_of(context: Context, record: DurableState | None = None) -> Arbiter:
     """The arbiter that the settings name, with a disk that is not empty."""
     disk = StateStore(context, (record or DurableState()).pack())
     hub = LoneHub()
-    return make_arbiter(context, disk, hub, Heartbeats(context, hub))
+    return make_arbiter(context, disk, hub, Liveness(context, hub))
 
 
 def voter_of(node_id: str, record: DurableState | None = None, **changes: Any) -> PaxosArbiter:
@@ -92,7 +92,7 @@ class Cluster:
         disk = StateStore(context, self.disks[node_id])
         disk.amnesiac = False
         hub = LoneHub()
-        return PaxosArbiter(context, disk, hub, Heartbeats(context, hub))
+        return PaxosArbiter(context, disk, hub, Liveness(context, hub))
 
     def event(self, node_id: str, act: Any, crash_after: int | None = None) -> None:
         """One event at a node; with `crash_after`, it dies when so many of the effects are carried out."""

@@ -76,7 +76,7 @@ def test_a_forced_view_on_the_disk_of_no_member_keeps_nobody_waiting(arbiter: st
     force(cluster, "a")
     epoch = cluster.node("a").context.epoch
     cluster.start("c")
-    cluster.until(lambda: cluster.node("c").heartbeats.decided_epoch >= epoch)
+    cluster.until(lambda: cluster.node("c").liveness.own.decided_epoch >= epoch)
     cluster.run(2)
     cluster.kill("a")
     cluster.kill("c")

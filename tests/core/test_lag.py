@@ -40,11 +40,11 @@ def test_a_node_that_was_held_up_for_long_reads_what_waits_before_it_judges(paus
     cluster.hosts["a"].schedule()
     cluster.run(100)
     assert epochs(cluster) == before
-    peer = node.heartbeats.peers["b"]
+    peer = node.liveness.peers["b"]
     peer.heard_ns -= pause_ms * 10**6
     node.heartbeats.next_ns = cluster.now_ns - pause_ms * 10**6
     node._on_local_pause(pause_ms * 10**6)
-    assert node.heartbeats.recently_heard(peer), (
+    assert node.liveness.detector.recently_heard(peer), (
         "what it did not hear while it was held up counts against nobody"
     )
     cluster.run(500)
@@ -57,10 +57,10 @@ def test_lag_excuses_only_the_time_of_the_lag() -> None:
     cluster.cut("a", "b")
     cluster.run(700)
     node._on_local_pause(200 * 10**6)
-    peer = node.heartbeats.peers["b"]
-    assert node.heartbeats.recently_heard(peer)
+    peer = node.liveness.peers["b"]
+    assert node.liveness.detector.recently_heard(peer)
     cluster.run(400)
-    assert not node.heartbeats.recently_heard(peer)
+    assert not node.liveness.detector.recently_heard(peer)
 
 
 def test_acknowledgements_that_a_held_up_node_did_not_read_are_not_overdue() -> None:

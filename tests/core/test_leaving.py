@@ -162,7 +162,7 @@ def test_a_node_that_gave_up_while_its_disk_wrote_does_not_serve_in_the_view_tha
     cluster.run(50)
     cluster.leave("b")
     cluster.run(250)
-    assert cluster.node("b").heartbeats.left
+    assert cluster.node("b").liveness.own.left
     cluster.hosts["b"].disk.full = False
     cluster.run(60)
     assert "b" in cluster.left or not cluster.serving("b")
@@ -363,7 +363,7 @@ def test_what_a_node_takes_with_it_has_its_name_whatever_becomes_of_the_director
     cluster.client("c").open(flags=SA_CKPT_WR_ALL_REPLICAS | SA_CKPT_CHECKPOINT_COLLOCATED).write(b"k", b"v")
     operator = cluster.client("c")
     call = operator.begin(Kind.OPERATE, 0, [Verb.DRAIN])
-    cluster.until(lambda: cluster.node("c").heartbeats.left)
+    cluster.until(lambda: cluster.node("c").liveness.own.left)
     cluster.node("c").replicator.directory = Directory()
     cluster.until(lambda: "c" in cluster.left)
     cluster.run(5)
@@ -405,7 +405,7 @@ def test_a_leave_waits_again_when_the_other_holder_is_lost_meanwhile() -> None:
     cluster.run(5)
     cluster.leave("d")
     cluster.run(5)
-    assert cluster.node("d").requests.draining and not cluster.node("d").heartbeats.left
+    assert cluster.node("d").requests.draining and not cluster.node("d").liveness.own.left
     cluster.kill(other, silent=True)
     cluster.until(lambda: "d" in cluster.left)
     cluster.settle()

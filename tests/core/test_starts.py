@@ -64,7 +64,7 @@ def test_a_start_below_one_that_is_known_begins_again_above_it() -> None:
     """Its clock was ahead once, and its state directory is lost: it was out for good."""
     cluster = three_nodes()
     lose_disk_and_clock(cluster, "b")
-    known = cluster.node("a").heartbeats.peers["b"].incarnation
+    known = cluster.node("a").liveness.peers["b"].incarnation
     cluster.restart("b")
     cluster.check()
     assert cluster.node("b").context.incarnation > known
@@ -98,8 +98,8 @@ def test_a_lower_start_that_the_newest_view_names_is_taken_as_it_is() -> None:
     """Who was away learns of the view, and does not make a member that serves begin again."""
     cluster = three_nodes()
     table = cluster.client("a").open()
-    peer = cluster.node("c").heartbeats.peers["b"]
-    cluster.node("c").heartbeats.on_new_incarnation(
+    peer = cluster.node("c").liveness.peers["b"]
+    cluster.node("c").liveness.deaths.on_new_incarnation(
         peer, peer.incarnation + 500
     )  # (Another daemon was at b's address.)
     incarnation = cluster.node("b").context.incarnation

@@ -327,15 +327,15 @@ def test_a_frozen_nodes_complaints_do_not_keep_others_out_for_ever() -> None:
     cluster = three_nodes()
     cluster.client("a").open().write(b"k", b"v")
     node = cluster.node("c")
-    context, heartbeats = node.context, node.heartbeats
-    heartbeats.stall_reports = ("a", "b")
+    context, liveness = node.context, node.liveness
+    liveness.own.stall_reports = ("a", "b")
     context.sealed = True
-    context.now_ns = heartbeats.stall_reported_ns + node.settings.grace_ns - 1
+    context.now_ns = liveness.own.stall_reported_ns + node.settings.grace_ns - 1
     node.reconfiguration.proposal.eviction.update_stall_reports([], [])
-    assert heartbeats.stall_reports == ("a", "b"), "while the next view is made they stand"
+    assert liveness.own.stall_reports == ("a", "b"), "while the next view is made they stand"
     context.now_ns += 1
     node.reconfiguration.proposal.eviction.update_stall_reports([], [])
-    assert heartbeats.stall_reports == ()
+    assert liveness.own.stall_reports == ()
 
 
 def test_what_was_pending_is_answered_only_when_every_member_runs_the_view() -> None:
@@ -353,7 +353,7 @@ def test_what_was_pending_is_answered_only_when_every_member_runs_the_view() -> 
     cluster.kill("a")
     cluster.restart("a")
     before = cluster.node("c").context.epoch
-    cluster.until(lambda: cluster.node("a").heartbeats.decided_epoch > before)
+    cluster.until(lambda: cluster.node("a").liveness.own.decided_epoch > before)
     cluster.hold("c", "a")  # It has answered the collector, and never learns what was collected.
     cluster.until(lambda: cluster.node("c").context.epoch > before)
     cluster.run(300)

@@ -99,7 +99,7 @@ def test_a_witness_that_came_late_is_remembered_by_its_disk_once_a_view_names_it
     cluster.settle()
     cluster.start("w")
     cluster.until(lambda: cluster.node("a").view.witnesses == {"w": 1})  # type: ignore[union-attr]
-    cluster.until(lambda: not cluster.node("a").heartbeats.peers["w"].amnesiac)
+    cluster.until(lambda: not cluster.node("a").liveness.peers["w"].amnesiac)
     cluster.kill("w")
     cluster.kill("b")
     cluster.run(3000)

@@ -41,7 +41,8 @@ from ckptd.core.events import (
     WallClockRead,
 )
 from ckptd.core.hub import NO_TRANSPORT, Hub, Limits, Positions, Transport
-from ckptd.core.liveness.heartbeat import Heartbeats
+from ckptd.core.liveness.half_open_links import is_half_open
+from ckptd.core.liveness.liveness import Liveness
 from ckptd.core.membership.housekeeping import Housekeeping
 from ckptd.core.membership.reconfiguration import Reconfiguration
 from ckptd.core.operations.alarms import Alarms
@@ -81,24 +82,23 @@ class Node(Hub):
     ) -> None:
         self.settings = settings
         self.context = context = Context(settings, incarnation, now_ns, wall_offset_ns, transport)
-        self.heartbeats = heartbeats = Heartbeats(context, self)
+        self.liveness = liveness = Liveness(context, self)
+        self.heartbeats = liveness.heartbeats
         self.store = StateStore(context, record)
-        self.arbiter = make_arbiter(context, self.store, self, heartbeats)
+        self.arbiter = make_arbiter(context, self.store, self, liveness)
         self.replicator = replicator = DirectoryReplicator(context, Directory(), self)
         self.reconfiguration = reconfiguration = Reconfiguration(
-            context, heartbeats, self.arbiter, replicator, self
+            context, liveness, self.arbiter, replicator, self
         )
         self._replicas = replicas = LocalReplicas(context, self)
         self.turns = Turns(context, self)
         self.requests = requests = RequestRouter(context, self, replicator, replicas, self.turns)
         self.sessions = Sessions(context, self, replicator, requests)
-        self.housekeeping = Housekeeping(context, replicator, heartbeats)
+        self.housekeeping = Housekeeping(context, replicator, liveness)
         self.alarms = Alarms(context)
-        self.graceful_leave = GracefulLeave(context, heartbeats, reconfiguration, replicas, requests, self)
-        self.operator_commands = OperatorCommands(context, heartbeats, reconfiguration, self)
-        self.stop_reports = reports = LastWords(
-            context, heartbeats, self.store, replicator, replicas, requests
-        )
+        self.graceful_leave = GracefulLeave(context, liveness, reconfiguration, replicas, requests, self)
+        self.operator_commands = OperatorCommands(context, liveness, reconfiguration, self)
+        self.stop_reports = reports = LastWords(context, liveness, self.store, replicator, replicas, requests)
         self.peer_frames = PeerFrames(
             context, self, reconfiguration, replicator, replicas, requests, self.housekeeping, reports
         )
@@ -221,10 +221,10 @@ class Node(Hub):
                 self.context.wall_offset_ns = offset_ns
             case Persisted(number):
                 self.store.on_persisted(number)
-                self.heartbeats.disk_failing = self.store.failing
+                self.liveness.own.disk_failing = self.store.failing
             case PersistFailed(_, text):
                 self.store.on_failed(text)
-                self.heartbeats.disk_failing = self.store.failing
+                self.liveness.own.disk_failing = self.store.failing
             case RegisterAnswered(number, swapped, revision, value):
                 if isinstance(self.arbiter, EtcdArbiter):
                     self.arbiter.on_answered(number, swapped, revision, value)
@@ -253,15 +253,15 @@ class Node(Hub):
                 if self.reconfiguration.incarnations.on_lost(node_id):
                     self._replicas.on_peer_lost(node_id)
             case PeerRefused(node_id):
-                if self.heartbeats.on_connection_refused(node_id):
-                    if not self.heartbeats.peers[node_id].left:
+                if self.liveness.deaths.on_connection_refused(node_id):
+                    if not self.liveness.peers[node_id].left:
                         self.context.log(f"node {node_id} is dead: it refused a connection", "warning")
                     self.reconfiguration.reconfigure_if_needed()
 
     def _on_local_pause(self, late_ns: int) -> None:
         """Note that this process was paused (its tick is late): no other node was silent because of that."""
         self.heartbeats.next_ns = self.context.now_ns
-        self.heartbeats.on_local_pause(late_ns)
+        self.liveness.detector.on_local_pause(late_ns)
         self.reconfiguration.on_local_pause(late_ns)
         self._replicas.busy.on_local_pause(late_ns)
         self.replicator.proposed_ns += late_ns
@@ -288,12 +288,12 @@ class Node(Hub):
         if peer is None:
             return
         self.reconfiguration.on_heartbeat(peer.node_id, peer.epoch, peer.decided_epoch)
-        if self.heartbeats.is_half_open(peer):
+        if is_half_open(self.context, peer):
             text = f"node {peer.node_id} has no connection to this node"
             self.context.effects.append(ClosePeer(peer.node_id, text))
         view = self.reconfiguration.view
         if view is not None and not self.context.sealed:
-            self.heartbeats.renew_lease(view)
+            self.liveness.lease.renew(view)
             if peer.epoch == view.epoch and peer.answered_epoch != view.epoch:
                 # The first heartbeat of an epoch is answered at once: that begins the sender's lease.
                 peer.answered_epoch = view.epoch
@@ -444,7 +444,7 @@ class Node(Hub):
         context.work = 0
         view = self.reconfiguration.view
         if view is not None and not context.sealed:
-            heartbeats.renew_lease(view)
+            self.liveness.lease.renew(view)
             self._on_serving_changed()
         self._replicas.busy.run_timers()
         if now_ns < heartbeats.next_ns and self.reconfiguration.is_stable:
@@ -454,7 +454,7 @@ class Node(Hub):
                 return
         if now_ns >= heartbeats.next_ns:
             self.store.on_time()
-            if self._replicas.find_full_nodes(heartbeats):
+            if self._replicas.find_full_nodes(self.liveness):
                 self.housekeeping.placement_due = True
             heartbeats.next_ns = now_ns + context.settings.heartbeat_ns
             stalled = [*self._replicas.busy.stalled_nodes(), *self.replicator.stalled_members()]
@@ -463,7 +463,7 @@ class Node(Hub):
             )
             heartbeats.send_all()
             self.reconfiguration.incarnations.update()
-            if not heartbeats.leaving:
+            if not self.liveness.own.leaving:
                 self.alarms.update(self.replicator.directory, self.describe_wait(), self._limits())
             self.requests.on_time()
         self.reconfiguration.reconfigure_if_needed()
@@ -481,13 +481,13 @@ class Node(Hub):
     # -- describing
 
     def urls_of(self, node_id: str) -> tuple[str, ...]:
-        return self.heartbeats.urls_of(node_id)
+        return self.liveness.urls_of(node_id)
 
     def describe(self, asked: Describe) -> Any:
         if asked.what == "cluster":
             return describe_cluster(
                 self.context,
-                self.heartbeats,
+                self.liveness,
                 self.view,
                 self.describe_wait(),
                 self.alarms.current(self.directory),

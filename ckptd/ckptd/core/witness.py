@@ -33,8 +33,8 @@ from ckptd.core.events import (
     TimeCame,
 )
 from ckptd.core.hub import NO_TRANSPORT, Positions, Transport, VoterHub
-from ckptd.core.liveness.heartbeat import Heartbeats
 from ckptd.core.liveness.incarnations import Incarnations
+from ckptd.core.liveness.liveness import Liveness
 from ckptd.core.membership.proposal import MembershipProposal
 from ckptd.core.operations.status import describe_cluster
 from ckptd.core.parse_views import parse_decided
@@ -60,13 +60,14 @@ class Witness(VoterHub):
     ) -> None:
         self.settings = settings
         self.context = context = Context(settings, incarnation, now_ns, wall_offset_ns, transport)
-        self.heartbeats = Heartbeats(context, self)
+        self.liveness = Liveness(context, self)
+        self.heartbeats = self.liveness.heartbeats
         self.store = StateStore(context, record)
-        self.arbiter = PaxosArbiter(context, self.store, self, self.heartbeats)
-        self.proposal = MembershipProposal(context, self.heartbeats)
-        self.heartbeats.disk_epoch = self.store.epoch
-        self.heartbeats.amnesiac = self.store.amnesiac
-        self.incarnations = Incarnations(context, self.heartbeats, self)
+        self.arbiter = PaxosArbiter(context, self.store, self, self.liveness)
+        self.proposal = MembershipProposal(context, self.liveness)
+        self.liveness.own.disk_epoch = self.store.epoch
+        self.liveness.own.amnesiac = self.store.amnesiac
+        self.incarnations = Incarnations(context, self.liveness, self)
         self.decided: View | None = None
 
     @property
@@ -99,15 +100,15 @@ class Witness(VoterHub):
             case Outranked(node_id, incarnation):
                 self.incarnations.on_outranked(node_id, incarnation)
             case PeerRefused(node_id):
-                self.heartbeats.on_connection_refused(node_id)
+                self.liveness.deaths.on_connection_refused(node_id)
             case ClientReceived(link, frames):
                 self._on_client(link, frames)
             case Persisted(number):
                 self.store.on_persisted(number)
-                self.heartbeats.disk_failing = False
+                self.liveness.own.disk_failing = False
             case PersistFailed(_, text):
                 self.store.on_failed(text)
-                self.heartbeats.disk_failing = True
+                self.liveness.own.disk_failing = True
             case LeaveAsked():
                 self._leave()
             case _:
@@ -135,7 +136,7 @@ class Witness(VoterHub):
             drop_heartbeat(self.context, frame, error)
 
     def _leave(self) -> None:
-        self.heartbeats.leaving = self.heartbeats.left = True
+        self.liveness.own.leaving = self.liveness.own.left = True
         self.heartbeats.send_all()
         self.context.effects.append(Leave())
 
@@ -181,7 +182,7 @@ class Witness(VoterHub):
         if self.decided is not None and view.epoch <= self.decided.epoch:
             return
         self.decided = view
-        self.heartbeats.decided_epoch = view.epoch
+        self.liveness.own.decided_epoch = view.epoch
         self.context.epoch = view.epoch
         self.arbiter.on_decided_elsewhere(view)
         self.context.log(f"view {view.epoch} is decided: {', '.join(view.members)}")
@@ -229,7 +230,7 @@ class Witness(VoterHub):
         return answer_ok(
             describe_cluster(
                 self.context,
-                self.heartbeats,
+                self.liveness,
                 self.decided,
                 waiting_for,
                 self.context.alarms,

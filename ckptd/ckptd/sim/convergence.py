@@ -81,7 +81,7 @@ def _replicas_differ(cluster: Cluster, nodes: list[Node], creation_id: int) -> s
     if entry.active is None and not (attributes.collocated and not attributes.sync):
         return f"{name} has no active replica"
     wanted = min(cluster.options.replicas, len(nodes))
-    full = [node.context.node_id for node in nodes if node.heartbeats.full]
+    full = [node.context.node_id for node in nodes if node.liveness.own.full]
     without = [node_id for node_id in full if node_id not in entry.replicas]
     if not attributes.collocated and len(entry.replicas) < min(wanted, len(nodes) - len(without)):
         return f"{name} has replicas only on {list(entry.replicas)}, but needs {wanted}"

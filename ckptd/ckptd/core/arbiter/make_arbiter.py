@@ -6,14 +6,14 @@ from ckptd.core.arbiter.local import Arbiter, LocalArbiter
 from ckptd.core.arbiter.paxos import PaxosArbiter
 from ckptd.core.context import Context
 from ckptd.core.hub import VoterHub
-from ckptd.core.liveness.heartbeat import Heartbeats
+from ckptd.core.liveness.liveness import Liveness
 
 
-def make_arbiter(context: Context, store: StateStore, hub: VoterHub, heartbeats: Heartbeats) -> Arbiter:
+def make_arbiter(context: Context, store: StateStore, hub: VoterHub, liveness: Liveness) -> Arbiter:
     """Return the arbiter that the settings name."""
     match context.settings.arbiter_name:
         case "majority":
-            return PaxosArbiter(context, store, hub, heartbeats)
+            return PaxosArbiter(context, store, hub, liveness)
         case "etcd":
             return EtcdArbiter(context, store, hub)
         case _:

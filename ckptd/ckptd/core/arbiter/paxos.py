@@ -14,7 +14,7 @@ from ckptd.core.arbiter.durable_state import NO_BALLOT, StateStore
 from ckptd.core.arbiter.local import Arbiter, NextViewRule
 from ckptd.core.context import Context
 from ckptd.core.hub import VoterHub
-from ckptd.core.liveness.heartbeat import Heartbeats
+from ckptd.core.liveness.liveness import Liveness
 from ckptd.core.parse_views import Ballot, parse_vote
 from ckptd.core.view import View
 
@@ -36,9 +36,9 @@ class PaxosArbiter(Arbiter):
 
     has_voters = True
 
-    def __init__(self, context: Context, store: StateStore, hub: VoterHub, heartbeats: Heartbeats) -> None:
+    def __init__(self, context: Context, store: StateStore, hub: VoterHub, liveness: Liveness) -> None:
         super().__init__(context, store, hub)
-        self.heartbeats = heartbeats
+        self.liveness = liveness
         self.voters = context.settings.voters
         self.quorum = len(self.voters) // 2 + 1
         self.ballot: Ballot = NO_BALLOT
@@ -206,9 +206,9 @@ class PaxosArbiter(Arbiter):
             return False
         if not self.store.amnesiac:
             return True
-        reachable = [peer for peer in self.heartbeats.peers.values() if self.heartbeats.recently_heard(peer)]
+        reachable = self.liveness.detector.heard_peers()
         empty = 1 + sum(peer.amnesiac for peer in reachable)
-        if empty < self.quorum or any(peer.knows_a_view for peer in self.heartbeats.peers.values()):
+        if empty < self.quorum or any(peer.knows_a_view for peer in self.liveness.peers.values()):
             return False
         # Our heartbeats say `amnesiac` until there is a view: others may need to count us.
         self.store.amnesiac = False
@@ -219,12 +219,12 @@ class PaxosArbiter(Arbiter):
         me, incarnation = self.context.node_id, self.context.incarnation
         named = view.includes(me, incarnation) or view.witnesses.get(me) == incarnation
         void = view.operator_forced and me not in view.members and me not in view.witnesses
-        if self.heartbeats.amnesiac and (named or void):
+        if self.liveness.own.amnesiac and (named or void):
             self.store.amnesiac = False
             self.store.persist(self._on_memory_restored)
 
     def _on_memory_restored(self) -> None:
-        self.heartbeats.amnesiac = False
+        self.liveness.own.amnesiac = False
 
     def _vote_promise(self, proposer: str, ballot: Ballot) -> None:
         state = self.store.state

@@ -23,7 +23,8 @@ from ckpt_protocol.messages import Kind
 from ckptd.core.context import Context
 from ckptd.core.events import BeginAgain, PeerTrouble, RefusePeer
 from ckptd.core.hub import VoterHub
-from ckptd.core.liveness.heartbeat import Heartbeats, Peer
+from ckptd.core.liveness.liveness import Liveness
+from ckptd.core.liveness.peer import Peer
 from ckptd.core.settings import SECOND_NS
 from ckptd.core.view import View
 
@@ -50,9 +51,9 @@ class _Trouble:
 class Incarnations:
     """The incarnations that count. The views that are known here name incarnations, too."""
 
-    def __init__(self, context: Context, heartbeats: Heartbeats, hub: VoterHub) -> None:
+    def __init__(self, context: Context, liveness: Liveness, hub: VoterHub) -> None:
         self.context = context
-        self.heartbeats = heartbeats
+        self.liveness = liveness
         self.hub = hub
         self._troubles: dict[str, _Trouble] = {}
         self._nodes: dict[str, Nodes] = {}
@@ -64,7 +65,7 @@ class Incarnations:
 
     def on_connected(self, node_id: str, incarnation: int, urls: tuple[str, ...]) -> Peer | None:
         """Note the link to an incarnation that answered at its address; None if that does not count."""
-        peer, context = self.heartbeats.peers.get(node_id), self.context
+        peer, context = self.liveness.peers.get(node_id), self.context
         if peer is None:
             return None
         last = max([peer.incarnation, *incarnations_in(node_id, self.hub.known_views())])
@@ -75,18 +76,18 @@ class Incarnations:
             ):
                 context.effects.append(RefusePeer(node_id, last))
                 return None
-            self.heartbeats.adopt_earlier_incarnation(peer, incarnation)
+            self.liveness.deaths.adopt_earlier_incarnation(peer, incarnation)
         else:
-            self.heartbeats.on_incarnation_answered(peer, incarnation)
+            self.liveness.deaths.on_incarnation_answered(peer, incarnation)
         peer.connected, peer.urls = True, urls
         context.log(f"node {node_id} is connected")
-        self.heartbeats.send(peer)
+        self.liveness.heartbeats.send(peer)
         context.send_peer(node_id, encode_frame(Kind.NODES, 0, 0, 0, pack_body(list(self._own_nodes))))
         return peer
 
     def on_lost(self, node_id: str) -> bool:
         """Note that the link to a peer is lost; False if it did not count, or is no peer's."""
-        peer = self.heartbeats.peers.get(node_id)
+        peer = self.liveness.peers.get(node_id)
         if peer is None or not peer.connected:
             return False
         peer.connected = False
@@ -98,7 +99,7 @@ class Incarnations:
     def on_outranked(self, node_id: str, incarnation: int) -> None:
         """Start again above a later incarnation of this node that a peer knows, unless this one serves."""
         context = self.context
-        if incarnation <= context.incarnation or self.heartbeats.leaving:
+        if incarnation <= context.incarnation or self.liveness.own.leaving:
             return
         if context.serving():
             text = (
@@ -117,7 +118,7 @@ class Incarnations:
 
     def on_trouble(self, event: PeerTrouble) -> None:
         """Remember what keeps a peer and this node apart, for the operator."""
-        known = event.node_id in self.heartbeats.peers
+        known = event.node_id in self.liveness.peers
         if (
             not known
             and event.node_id not in self._troubles
@@ -127,7 +128,7 @@ class Incarnations:
         self._troubles[event.node_id] = _Trouble(event.code, event.text, self.context.now_ns)
 
     def _unconfigured_count(self) -> int:
-        return sum(node_id not in self.heartbeats.peers for node_id in self._troubles)
+        return sum(node_id not in self.liveness.peers for node_id in self._troubles)
 
     @property
     def superseded(self) -> str:
@@ -146,7 +147,7 @@ class Incarnations:
         )
 
     def _is_connected(self, node_id: str) -> bool:
-        peer, context = self.heartbeats.peers.get(node_id), self.context
+        peer, context = self.liveness.peers.get(node_id), self.context
         return (
             peer is not None and peer.connected and peer.its_links.get(context.node_id) == context.incarnation
         )
@@ -167,12 +168,12 @@ class Incarnations:
 
     def update(self) -> None:
         """Discard what is over, and raise or clear the alarms; called with each heartbeat."""
-        heartbeats, now_ns = self.heartbeats, self.context.now_ns
+        liveness, now_ns = self.liveness, self.context.now_ns
         for node_id, trouble in list(self._troubles.items()):
             if now_ns - trouble.since_ns >= TROUBLE_NS or self._is_connected(node_id):
                 del self._troubles[node_id]
         for node_id in list(self._nodes):
-            if not heartbeats.peers[node_id].connected:
+            if not liveness.peers[node_id].connected:
                 # It is sent once per link, so it is valid as long as the link, heartbeats or not.
                 del self._nodes[node_id]
         self._set("superseded", self.superseded)
@@ -188,7 +189,7 @@ class Incarnations:
         others = [
             (node_id, theirs)
             for node_id, theirs in sorted(self._nodes.items())
-            if theirs != own and heartbeats.recently_heard(heartbeats.peers[node_id])
+            if theirs != own and liveness.detector.recently_heard(liveness.peers[node_id])
         ]
         differ = "; ".join(f"node {node_id} has {_names(theirs)}" for node_id, theirs in others)
         text = f"this node has {_names(own)}; {differ}. Configure the same peers and witnesses on all nodes"
@@ -203,7 +204,7 @@ class Incarnations:
                 "its node id, which another daemon uses (see alarm superseded of node "
                 f"{self.context.node_id})"
             )
-        peers = self.heartbeats.peers
+        peers = self.liveness.peers
         if peers and all(node_id in self._troubles for node_id in peers):
             return f"a connection to another node (see alarm peers of node {self.context.node_id})"
         return otherwise

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from ckptd.core.context import Context
-from ckptd.core.liveness.heartbeat import Heartbeats, Peer
+from ckptd.core.liveness.liveness import Liveness
+from ckptd.core.liveness.peer import Peer
 from ckptd.core.settings import SECOND_NS
 from ckptd.core.view import View, succession
 
@@ -23,9 +24,9 @@ EVICTION_FORGOTTEN_NS: Final = 60 * SECOND_NS
 class Eviction:
     """Which members are reported as stalled, and which were evicted."""
 
-    def __init__(self, context: Context, heartbeats: Heartbeats) -> None:
+    def __init__(self, context: Context, liveness: Liveness) -> None:
         self.context = context
-        self.heartbeats = heartbeats
+        self.liveness = liveness
         self.evictions: dict[tuple[str, int], tuple[int, int]] = {}
         """By node and incarnation: when it was last evicted, and how long it stays out."""
 
@@ -36,15 +37,15 @@ class Eviction:
         the next view. Its last report stays valid while that view is made, but for one grace at most: a
         stale report once kept every other node out forever (seed 2238).
         """
-        context, heartbeats = self.context, self.heartbeats
+        context, liveness = self.context, self.liveness
         if not context.sealed:
-            heartbeats.stall_reported_ns = context.now_ns
-            heartbeats.stall_reports = tuple(sorted({*stalled, *late_members}))
+            liveness.own.stall_reported_ns = context.now_ns
+            liveness.own.stall_reports = tuple(sorted({*stalled, *late_members}))
         elif late_members:
-            heartbeats.stall_reported_ns = context.now_ns
-            heartbeats.stall_reports = tuple(late_members)
-        elif context.now_ns - heartbeats.stall_reported_ns >= context.settings.grace_ns:
-            heartbeats.stall_reports = ()
+            liveness.own.stall_reported_ns = context.now_ns
+            liveness.own.stall_reports = tuple(late_members)
+        elif context.now_ns - liveness.own.stall_reported_ns >= context.settings.grace_ns:
+            liveness.own.stall_reports = ()
 
     def reported_stalled(self, base: View) -> list[str]:
         """Return the members whose acknowledgements some member has waited for too long.
@@ -54,9 +55,9 @@ class Eviction:
         has to continue.
         """
         me = self.context.node_id
-        reported_stalled = list(self.heartbeats.stall_reports)
+        reported_stalled = list(self.liveness.own.stall_reports)
         for node_id in succession(base):
-            peer = self.heartbeats.peers.get(node_id)
+            peer = self.liveness.peers.get(node_id)
             if peer is None or peer.epoch != base.epoch or node_id in reported_stalled:
                 continue
             if self.context.settings.arbiter_name == "pair" and me == base.coordinator in peer.stall_reports:
@@ -77,7 +78,7 @@ class Eviction:
             if (
                 next_view.includes(*incarnation)
                 or node_id == self.context.node_id
-                or not self.heartbeats.alive(*incarnation)
+                or not self.liveness.detector.alive(*incarnation)
             ):
                 continue
             since_ns, backoff_ns = self.evictions.get(incarnation, (now_ns, 0))

@@ -9,7 +9,7 @@ from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.directory.directory import DirectoryOp
 from ckptd.core.directory.placement import missing_replicas
 from ckptd.core.directory.replicator import DirectoryReplicator
-from ckptd.core.liveness.heartbeat import Heartbeats
+from ckptd.core.liveness.liveness import Liveness
 from ckptd.core.membership.orphaned_sessions import OrphanedSessions
 from ckptd.core.membership.proposal import handover_members
 from ckptd.core.membership.retention import Retention
@@ -19,10 +19,10 @@ from ckptd.core.view import View
 class Housekeeping:
     """Runs at every member, but acts only at the coordinator. Its operations are ordered like all others."""
 
-    def __init__(self, context: Context, replicator: DirectoryReplicator, heartbeats: Heartbeats) -> None:
+    def __init__(self, context: Context, replicator: DirectoryReplicator, liveness: Liveness) -> None:
         self.context = context
         self.replicator = replicator
-        self.heartbeats = heartbeats
+        self.liveness = liveness
         self.view: View | None = None
         self.retention = Retention(context, replicator)
         self.orphaned_sessions = OrphanedSessions(context, replicator)
@@ -72,7 +72,7 @@ class Housekeeping:
             (node_id, incarnation)
             for entry in waiting
             for node_id, incarnation in entry.last_in_sync.items()
-            if self.heartbeats.counts_as_dead(node_id, incarnation)
+            if self.liveness.deaths.counts_as_dead(node_id, incarnation)
         }
         for node_id, incarnation in sorted(lost):
             self.context.log(f"data that only node {node_id} had is lost", "warning")
@@ -88,10 +88,10 @@ class Housekeeping:
 
     def _missing_replicas(self) -> list[tuple[int, str]]:
         assert self.view is not None
-        staying = handover_members(self.view, self.heartbeats)
+        staying = handover_members(self.view, self.liveness)
         leaving = [node_id for node_id in self.view.members if node_id not in staying]
-        full = [peer.node_id for peer in self.heartbeats.peers.values() if peer.full]
-        if self.heartbeats.full:
+        full = [peer.node_id for peer in self.liveness.peers.values() if peer.full]
+        if self.liveness.own.full:
             full.append(self.context.node_id)
         replicas = self.context.settings.replicas
         return missing_replicas(self.replicator.directory, self.view, replicas, leaving, full)

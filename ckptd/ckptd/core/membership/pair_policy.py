@@ -14,7 +14,7 @@ from typing import Final
 from ckptd.core.arbiter.durable_state import StateStore
 from ckptd.core.context import Context
 from ckptd.core.events import Fence
-from ckptd.core.liveness.heartbeat import Heartbeats
+from ckptd.core.liveness.liveness import Liveness
 from ckptd.core.settings import Settings
 from ckptd.core.view import EPOCH_JUMP_DATA_LOSS, View
 
@@ -49,9 +49,9 @@ def epoch_of_command(settings: Settings, last_epoch: int) -> int:
 class PairPolicy:
     """Decides whether this node may propose the view that follows; `waiting_for` says why not."""
 
-    def __init__(self, context: Context, heartbeats: Heartbeats, store: StateStore) -> None:
+    def __init__(self, context: Context, liveness: Liveness, store: StateStore) -> None:
         self.context = context
-        self.heartbeats = heartbeats
+        self.liveness = liveness
         self.store = store
         self.policy = context.settings.on_silent_peer
         self.waiting_for = ""
@@ -66,7 +66,7 @@ class PairPolicy:
     def next_epoch(self, current: View, last_epoch: int) -> int:
         """Return the next view's epoch: above all that the lost coordinator may have decided alone."""
         coordinator = current.coordinator
-        left = self.heartbeats.has_left_cleanly(
+        left = self.liveness.deaths.has_left_cleanly(
             coordinator, current.members[coordinator].incarnation, current.epoch
         )
         if coordinator == self.context.node_id or left:
@@ -95,8 +95,8 @@ class PairPolicy:
 
     def _has_ended(self, current: View, node_id: str) -> bool:
         incarnation = current.members[node_id].incarnation
-        return self.heartbeats.has_left_cleanly(node_id, incarnation, current.epoch) or (
-            self.heartbeats.counts_as_dead(node_id, incarnation)
+        return self.liveness.deaths.has_left_cleanly(node_id, incarnation, current.epoch) or (
+            self.liveness.deaths.counts_as_dead(node_id, incarnation)
         )
 
     def _may_take_over(self, current: View) -> bool:
@@ -104,16 +104,16 @@ class PairPolicy:
         incarnation = current.members[coordinator].incarnation
         if (
             self._coordinator_lost_nothing(current, coordinator)
-            or incarnation <= self.heartbeats.peers[coordinator].declared_dead_incarnation
+            or incarnation <= self.liveness.peers[coordinator].declared_dead_incarnation
         ):
             return True
-        if not self.heartbeats.alive(coordinator, incarnation):
-            if self.policy == "promote" and not self.heartbeats.proved_dead(coordinator, incarnation):
+        if not self.liveness.detector.alive(coordinator, incarnation):
+            if self.policy == "promote" and not self.liveness.deaths.proved_dead(coordinator, incarnation):
                 return True
             if self.policy == "fence":
                 self._fence(coordinator)
         self.waiting_for = f"proof that coordinator {coordinator} is dead, or its return"
-        if self.heartbeats.proved_dead(coordinator, incarnation):
+        if self.liveness.deaths.proved_dead(coordinator, incarnation):
             self.waiting_for = (
                 f"the operator: coordinator {coordinator} is dead, and may have served alone before it "
                 "died (ckptctl cluster force-active continues with the data of this node)"
@@ -122,17 +122,17 @@ class PairPolicy:
 
     def _coordinator_lost_nothing(self, current: View, coordinator: str) -> bool:
         """Return True if the coordinator cannot have served anything that this node lacks."""
-        heartbeats = self.heartbeats
+        liveness = self.liveness
         incarnation = current.members[coordinator].incarnation
-        if heartbeats.has_left_cleanly(coordinator, incarnation, current.epoch):
+        if liveness.deaths.has_left_cleanly(coordinator, incarnation, current.epoch):
             return True
-        if not heartbeats.proved_dead(coordinator, incarnation):
+        if not liveness.deaths.proved_dead(coordinator, incarnation):
             return False
-        peer = heartbeats.peers[coordinator]
+        peer = liveness.peers[coordinator]
         if peer.lease_fresh_at_death == (incarnation, current.epoch) or not self.context.epoch:
             return True  # (A node that never served has no older data that could replace newer data.)
         # Otherwise the coordinator's disk tells, if it has restarted and its disk was not lost.
-        restarted = peer.incarnation > incarnation and heartbeats.recently_heard(peer)
+        restarted = peer.incarnation > incarnation and liveness.detector.recently_heard(peer)
         return restarted and not peer.amnesiac and peer.disk_epoch <= self.store.epoch
 
     # -- fencing
@@ -151,7 +151,7 @@ class PairPolicy:
 
         A result that comes too late has no effect: the node has been heard again.
         """
-        peer = self.heartbeats.peers.get(node_id)
+        peer = self.liveness.peers.get(node_id)
         if peer is None:
             return
         if not fenced:
@@ -160,6 +160,6 @@ class PairPolicy:
         self.fence_again_ns = 0
         self.context.count("fenced")
         self.context.log(f"node {node_id} was fenced: {text}", "warning")
-        if not self.heartbeats.recently_heard(peer):
+        if not self.liveness.detector.recently_heard(peer):
             self.context.count("losses_accepted")
-            self.heartbeats.declare_dead(node_id, peer.incarnation)
+            self.liveness.deaths.declare_dead(node_id, peer.incarnation)

@@ -6,7 +6,8 @@ This module only evaluates heartbeats; it decides nothing.
 from typing import Final
 
 from ckptd.core.context import Context
-from ckptd.core.liveness.heartbeat import Heartbeats, Peer
+from ckptd.core.liveness.liveness import Liveness
+from ckptd.core.liveness.peer import Peer
 from ckptd.core.membership.eviction import Eviction
 from ckptd.core.view import View, succession
 
@@ -17,14 +18,14 @@ A node that wants to join must have been heard within the same time.
 """
 
 
-def handover_members(view: View, heartbeats: Heartbeats) -> list[str]:
+def handover_members(view: View, liveness: Liveness) -> list[str]:
     """Return the members that a leaving node can hand over to: those that stay.
 
     If all members leave, that is the one that joined last. The others hand over to it and go, and it waits
     until one of them comes back. If all left at once, they would come back to nothing.
     """
-    me, peers = heartbeats.context.node_id, heartbeats.peers
-    leaving = [n for n in view.members if (heartbeats.leaving if n == me else peers[n].leaving)]
+    me, peers = liveness.context.node_id, liveness.peers
+    leaving = [n for n in view.members if (liveness.own.leaving if n == me else peers[n].leaving)]
     staying = [node_id for node_id in view.members if node_id not in leaving]
     return staying or [n for n in succession(view) if n == me or not peers[n].left][-1:]
 
@@ -32,17 +33,17 @@ def handover_members(view: View, heartbeats: Heartbeats) -> list[str]:
 class MembershipProposal:
     """What membership asks of the failure detector: who is alive, who hears whom, who may join."""
 
-    def __init__(self, context: Context, heartbeats: Heartbeats) -> None:
+    def __init__(self, context: Context, liveness: Liveness) -> None:
         self.context = context
-        self.heartbeats = heartbeats
+        self.liveness = liveness
         self.partitioned_since_ns: dict[tuple[str, ...], int] = {}
         """Since when a member and these others have not heard each other."""
-        self.eviction = Eviction(context, heartbeats)
+        self.eviction = Eviction(context, liveness)
 
     def _missed_heartbeats(self, peer: Peer) -> bool:
         """Return True if this peer may just have fallen silent: admitting it would only mean waiting."""
         limit_ns = ONE_WAY_HEARTBEATS * self.context.settings.heartbeat_ns
-        return self.heartbeats.silence_ns(peer) >= limit_ns
+        return self.liveness.detector.silence_ns(peer) >= limit_ns
 
     def on_local_pause(self, pause_ns: int) -> None:
         """Move the times on by a pause: what this process did not read then counts against no member."""
@@ -51,28 +52,28 @@ class MembershipProposal:
 
     def reachable_voters(self) -> int:
         """Return how many of all voters are heard and linked, this node included."""
-        return 1 + len([peer for peer in self.heartbeats.peers.values() if self._is_reachable(peer)])
+        return 1 + len([peer for peer in self.liveness.peers.values() if self._is_reachable(peer)])
 
     def reachable_data_nodes(self) -> list[Peer]:
-        return [p for p in self.heartbeats.peers.values() if self._is_reachable(p) and not p.is_witness]
+        return [p for p in self.liveness.peers.values() if self._is_reachable(p) and not p.is_witness]
 
     def reachable_witnesses(self) -> dict[str, int]:
         """Return the witnesses that are heard and linked, each with its incarnation."""
-        peers = self.heartbeats.peers.values()
+        peers = self.liveness.peers.values()
         return {
             peer.node_id: peer.incarnation for peer in peers if peer.is_witness and self._is_reachable(peer)
         }
 
     def has_amnesiac_witness(self, view: View) -> bool:
         """Return True if a witness that lost its state directory waits for a view that names it."""
-        peers = self.heartbeats.peers
+        peers = self.liveness.peers
         return any(
             peers[node_id].amnesiac and view.witnesses.get(node_id) != incarnation
             for node_id, incarnation in self.reachable_witnesses().items()
         )
 
     def _is_reachable(self, peer: Peer) -> bool:
-        return peer.connected and self.heartbeats.recently_heard(peer)
+        return peer.connected and self.liveness.detector.recently_heard(peer)
 
     def acting_coordinator(self, base: View) -> str:
         """Return the node that acts: the first in succession that is fit to, or this node.
@@ -83,7 +84,7 @@ class MembershipProposal:
         alive = [
             node_id
             for node_id in succession(base)
-            if self.heartbeats.alive(node_id, base.members[node_id].incarnation)
+            if self.liveness.detector.alive(node_id, base.members[node_id].incarnation)
             and node_id not in reported_stalled
             and self._is_heard_by(node_id)
             and not self._blocked_by_its_disk(base, node_id)
@@ -96,14 +97,15 @@ class MembershipProposal:
         staying = (
             node_id
             for node_id in succession(base)
-            if node_id not in leaving and self.heartbeats.alive(node_id, base.members[node_id].incarnation)
+            if node_id not in leaving
+            and self.liveness.detector.alive(node_id, base.members[node_id].incarnation)
         )
         return bool(leaving) and next(staying, "") == self.context.node_id
 
     def _is_leaving(self, node_id: str) -> bool:
         if node_id == self.context.node_id:
-            return self.heartbeats.leaving
-        return self.heartbeats.peers[node_id].leaving
+            return self.liveness.own.leaving
+        return self.liveness.peers[node_id].leaving
 
     def _is_heard_by(self, node_id: str) -> bool:
         """Return True if this node's heartbeats reach `node_id`.
@@ -111,7 +113,7 @@ class MembershipProposal:
         A node that hears no other node but is heard by all would otherwise be waited for forever.
         """
         me = self.context.node_id
-        return node_id == me or self.heartbeats.peers[node_id].its_heard.get(me) == self.context.incarnation
+        return node_id == me or self.liveness.peers[node_id].its_heard.get(me) == self.context.incarnation
 
     def _blocked_by_its_disk(self, base: View, node_id: str) -> bool:
         """Return True if a member does not run this view, and cannot since its disk fails (R3).
@@ -121,8 +123,8 @@ class MembershipProposal:
         already installed.
         """
         if node_id == self.context.node_id:
-            return self.heartbeats.disk_failing and self.context.epoch < base.epoch
-        peer = self.heartbeats.peers[node_id]
+            return self.liveness.own.disk_failing and self.context.epoch < base.epoch
+        peer = self.liveness.peers[node_id]
         return peer.disk_failing and peer.epoch < base.epoch
 
     def proposed_members(self, base: View) -> dict[str, int]:
@@ -131,14 +133,14 @@ class MembershipProposal:
         These are the living members that hear each other, in order of succession, and the nodes that may
         join them.
         """
-        heartbeats, me = self.heartbeats, self.context.node_id
+        liveness, me = self.liveness, self.context.node_id
         reported_stalled = self.eviction.reported_stalled(base)
         proposed: dict[str, int] = {}
-        if not heartbeats.left:
+        if not liveness.own.left:
             proposed[me] = self.context.incarnation
         for node_id in succession(base):
             member = base.members[node_id]
-            if node_id == me or not heartbeats.alive(node_id, member.incarnation):
+            if node_id == me or not liveness.detector.alive(node_id, member.incarnation):
                 continue
             if (
                 node_id in reported_stalled
@@ -154,7 +156,7 @@ class MembershipProposal:
         return dict(sorted(self.with_joiners(proposed, not_now).items()))
 
     def _incarnation(self, node_id: str) -> int:
-        peer = self.heartbeats.peers.get(node_id)
+        peer = self.liveness.peers.get(node_id)
         return peer.incarnation if peer is not None else self.context.incarnation
 
     def with_joiners(self, proposed: dict[str, int], not_now: list[str]) -> dict[str, int]:
@@ -185,7 +187,7 @@ class MembershipProposal:
         return context.now_ns - since_ns >= ONE_WAY_HEARTBEATS * context.settings.heartbeat_ns
 
     def _mutually_connected(self, node_id: str, others: dict[str, int]) -> bool:
-        peers = self.heartbeats.peers
+        peers = self.liveness.peers
         me = self.context.node_id
         its = peers[node_id]
         return all(

@@ -16,8 +16,8 @@ from ckptd.core.context import Context
 from ckptd.core.directory.directory import Directory
 from ckptd.core.directory.replicator import DirectoryReplicator
 from ckptd.core.hub import Hub
-from ckptd.core.liveness.heartbeat import Heartbeats
 from ckptd.core.liveness.incarnations import Incarnations, incarnations_in
+from ckptd.core.liveness.liveness import Liveness
 from ckptd.core.membership.pair_policy import PairPolicy
 from ckptd.core.membership.proposal import MembershipProposal
 from ckptd.core.membership.view_change import ViewChange
@@ -38,19 +38,19 @@ class Reconfiguration:
     def __init__(
         self,
         context: Context,
-        heartbeats: Heartbeats,
+        liveness: Liveness,
         arbiter: Arbiter,
         replicator: DirectoryReplicator,
         hub: Hub,
     ) -> None:
         self.context = context
-        self.heartbeats = heartbeats
+        self.liveness = liveness
         self.arbiter = arbiter
         self.store = arbiter.store
-        self.proposal = MembershipProposal(context, heartbeats)
-        self.pair_policy = PairPolicy(context, heartbeats, arbiter.store)
-        self.view_change = ViewChange(context, heartbeats, replicator, self.adopt_decided, arbiter.store, hub)
-        self.incarnations = Incarnations(context, heartbeats, hub)
+        self.proposal = MembershipProposal(context, liveness)
+        self.pair_policy = PairPolicy(context, liveness, arbiter.store)
+        self.view_change = ViewChange(context, liveness, replicator, self.adopt_decided, arbiter.store, hub)
+        self.incarnations = Incarnations(context, liveness, hub)
         self.replicator = replicator
         self.decided: View | None = None
         self.waiting_for = "the other nodes"
@@ -61,16 +61,16 @@ class Reconfiguration:
         self.not_serving_since_ns = context.now_ns
         self._declared_lost_ns: dict[str, int] = {}
         """When the operator last told this node that a node is dead."""
-        heartbeats.disk_epoch = self.store.epoch
+        liveness.own.disk_epoch = self.store.epoch
         self._note_outlived_command()
         if arbiter.has_voters:
-            heartbeats.amnesiac = self.store.amnesiac
+            liveness.own.amnesiac = self.store.amnesiac
         else:
             # There are no votes here that a view could give back by naming this node: what a lost disk knew
             # stays unknown until a view is installed.
-            heartbeats.amnesiac = self.store.installed_by_earlier_incarnations == ANY_EPOCH
+            liveness.own.amnesiac = self.store.installed_by_earlier_incarnations == ANY_EPOCH
             self.decided = self.store.state.view
-            heartbeats.decided_epoch = self.store.epoch
+            liveness.own.decided_epoch = self.store.epoch
 
     @property
     def view(self) -> View | None:
@@ -98,7 +98,7 @@ class Reconfiguration:
             self.not_serving_since_ns = context.now_ns
             return []
         late = context.now_ns - self.not_serving_since_ns >= NOT_SERVING_GRACES * context.settings.grace_ns
-        return self.heartbeats.members_without_lease_ack(view) if late else []
+        return self.liveness.lease.members_without_ack(view) if late else []
 
     def describe_wait(self) -> str:
         """Return what this node waits for before it serves; "" when it serves."""
@@ -121,13 +121,13 @@ class Reconfiguration:
         self.arbiter.update_alarm(self.proposal.reachable_voters())
         base = self.decided
         context = self.context
-        self.heartbeats.member = base is not None and base.includes(context.node_id, context.incarnation)
+        self.liveness.own.member = base is not None and base.includes(context.node_id, context.incarnation)
         self._note_outlived_command()
         if context.settings.arbiter_name == "pair" and self.incarnations.superseded:
             # For the other node a different daemon has our node id: alone, this one would start a second
             # history.
             return
-        if base is None or not self.heartbeats.member:
+        if base is None or not self.liveness.own.member:
             self._reconfigure_as_outsider()
             return
         if self.proposal.is_next_coordinator(base):
@@ -179,7 +179,7 @@ class Reconfiguration:
         kept, living = 0, 0
         for node_id, member in base.members.items():
             kept += proposed.get(node_id) == member.incarnation
-            living += not self.heartbeats.counts_as_dead(node_id, member.incarnation)
+            living += not self.liveness.deaths.counts_as_dead(node_id, member.incarnation)
         if not self.arbiter.has_voters or 2 * kept >= living:
             self.minority_since_ns = -1
             return True
@@ -215,7 +215,7 @@ class Reconfiguration:
         return nodes + len(self.proposal.reachable_witnesses()) >= self._bootstrap_quorum()
 
     def _propose(self) -> None:
-        if self.store.pending is None and not self.arbiter.busy and not self.heartbeats.left:
+        if self.store.pending is None and not self.arbiter.busy and not self.liveness.own.left:
             if "arbiter" in self.context.alarms:
                 self.waiting_for = f"the arbiter: {self.context.alarms['arbiter']}"
             self.arbiter.propose(self._next_view)
@@ -277,14 +277,14 @@ class Reconfiguration:
             "node comes back"
         )
         incarnation = current.members[current.coordinator].incarnation
-        if not self.heartbeats.counts_as_dead(current.coordinator, incarnation):
+        if not self.liveness.deaths.counts_as_dead(current.coordinator, incarnation):
             # (Operator commands and fence hooks were counted when they came.)
             self.context.count("losses_accepted")
         self.context.log(text, "warning")
 
     def _bootstrap_view(self, current: View | None) -> View | None:
         """Return the view of a cold start, when no member of the last view is left; None if none may be."""
-        heartbeats = self.heartbeats
+        deaths = self.liveness.deaths
         if self._is_behind(current):
             self.waiting_for = "a newer view, which another node has"
             return None
@@ -292,19 +292,19 @@ class Reconfiguration:
         if not self._has_bootstrap_quorum(len(members)):
             return None
         members_before = current.members.items() if current is not None else ()
-        missing = [n for n, member in members_before if not heartbeats.counts_as_dead(n, member.incarnation)]
+        missing = [n for n, member in members_before if not deaths.counts_as_dead(n, member.incarnation)]
         if missing:
             names = ", ".join(missing)
             self.waiting_for = f"the members of the last view, or proof that they are dead: {names}"
             return None
         epoch, witnesses = self.last_epoch(current) + 1, self.proposal.reachable_witnesses()
         if current is None or all(
-            heartbeats.counts_as_dead(past.node_id, past.incarnation) for past in current.past_memberships
+            deaths.counts_as_dead(past.node_id, past.incarnation) for past in current.past_memberships
         ):
             return bootstrap_view(epoch, members, witnesses)
         # A node that left earlier may hold all the data, if the last view never served. That is known once
         # the members' disks are collected (seed 20235).
-        unserved_epochs = (current.epoch,) if heartbeats.died_before_installing(current) else ()
+        unserved_epochs = (current.epoch,) if deaths.died_before_installing(current) else ()
         return successor_view(current, epoch, members, witnesses, self.context.epoch, unserved_epochs)
 
     def _is_behind(self, current: View | None) -> bool:
@@ -321,13 +321,12 @@ class Reconfiguration:
         if (
             self.arbiter.has_voters
             and self.store.epoch >= of_a_command
-            and not self.heartbeats.outlived_command
+            and not self.liveness.own.outlived_command
         ):
             return True
         return any(
             peer.decided_epoch >= newer or (peer.disk_epoch >= of_a_command and not peer.outlived_command)
-            for peer in self.heartbeats.peers.values()
-            if self.heartbeats.recently_heard(peer)
+            for peer in self.liveness.detector.heard_peers()
         )
 
     def _note_outlived_command(self) -> None:
@@ -335,7 +334,7 @@ class Reconfiguration:
         store = self.store
         if store.state.outlived_epoch != store.epoch and self._has_outlived_command():
             store.state.outlived_epoch = store.epoch
-        self.heartbeats.outlived_command = 0 < store.epoch == store.state.outlived_epoch
+        self.liveness.own.outlived_command = 0 < store.epoch == store.state.outlived_epoch
 
     def _has_outlived_command(self) -> bool:
         """Return True if the disk ends with a forced view of an earlier incarnation that nobody can serve in.
@@ -351,10 +350,10 @@ class Reconfiguration:
             return False
         if context.node_id not in view.members or view.includes(context.node_id, context.incarnation):
             return False
-        others = [(self.heartbeats.peers.get(n), n) for n in view.members if n != context.node_id]
+        others = [(self.liveness.peers.get(n), n) for n in view.members if n != context.node_id]
         return all(
             peer is not None
-            and self.heartbeats.recently_heard(peer)
+            and self.liveness.detector.recently_heard(peer)
             and view.includes(node_id, peer.incarnation)
             and peer.decided_epoch < view.epoch
             for peer, node_id in others
@@ -380,7 +379,7 @@ class Reconfiguration:
         it; unless nodes are configured differently.
         """
         view, peers = self.store.state.view, self.context.settings.peers
-        if self.heartbeats.decided_epoch >= epoch:
+        if self.liveness.own.decided_epoch >= epoch:
             return False
         if view is not None and not {self.context.node_id, *peers} >= set(view.members):
             return False
@@ -391,13 +390,13 @@ class Reconfiguration:
 
         What counts is the command to this very node: others may have had it before the node came back.
         """
-        peer, declared_ns = self.heartbeats.peers[node_id], self._declared_lost_ns.get(node_id)
+        peer, declared_ns = self.liveness.peers[node_id], self._declared_lost_ns.get(node_id)
         return declared_ns is not None and not peer.connected and peer.heard_ns <= declared_ns
 
     def _knows_no_view(self, node_id: str, epoch: int) -> bool:
-        peer = self.heartbeats.peers[node_id]
+        peer = self.liveness.peers[node_id]
         return (
-            self.heartbeats.recently_heard(peer)
+            self.liveness.detector.recently_heard(peer)
             and peer.knows_us == self.context.incarnation
             and peer.decided_epoch < epoch
             and self.incarnations.has_same_nodes(node_id)
@@ -405,9 +404,9 @@ class Reconfiguration:
 
     def last_epoch(self, current: View | None) -> int:
         """Return the highest epoch, on disk or decided, that this node or any node it hears knows of."""
-        peers = [peer for peer in self.heartbeats.peers.values() if self.heartbeats.recently_heard(peer)]
+        peers = self.liveness.detector.heard_peers()
         known = [epoch for peer in peers for epoch in (peer.disk_epoch, peer.decided_epoch)]
-        own = (current.epoch if current else 0, self.heartbeats.decided_epoch, self.store.epoch)
+        own = (current.epoch if current else 0, self.liveness.own.decided_epoch, self.store.epoch)
         return max(*own, *known)
 
     def _retains_directory(self, current: View, proposed: dict[str, int]) -> bool:
@@ -421,7 +420,7 @@ class Reconfiguration:
             return True
         older = {n: member for n, member in current.members.items() if member.join_epoch < joined}
         return any(proposed.get(n) == member.incarnation for n, member in older.items()) or all(
-            self.heartbeats.counts_as_dead(n, member.incarnation) for n, member in older.items()
+            self.liveness.deaths.counts_as_dead(n, member.incarnation) for n, member in older.items()
         )
 
     # -- decided views
@@ -429,7 +428,7 @@ class Reconfiguration:
     def declare_dead(self, node_id: str) -> None:
         """Let every known incarnation of a silent node count as dead."""
         named = incarnations_in(node_id, (self.decided, self.store.state.view))
-        self.heartbeats.declare_dead(node_id, max([self.heartbeats.peers[node_id].incarnation, *named]))
+        self.liveness.deaths.declare_dead(node_id, max([self.liveness.peers[node_id].incarnation, *named]))
         self._declared_lost_ns[node_id] = self.context.now_ns
 
     def on_decided(self, view: View) -> None:
@@ -442,7 +441,7 @@ class Reconfiguration:
         if view.coordinator != self.context.node_id:
             for node_id in view.members:
                 self.send_decided(node_id)
-        for peer in self.heartbeats.peers.values():
+        for peer in self.liveness.peers.values():
             if peer.leaving and peer.node_id not in view.members:
                 # The leaving node waits for this, and its clients wait for that node.
                 self.send_decided(peer.node_id)
@@ -471,11 +470,11 @@ class Reconfiguration:
         if self.decided is not None:
             self.proposal.eviction.note_eviction(self.decided, view)
         self.decided = view
-        self.heartbeats.member = view.includes(self.context.node_id, self.context.incarnation)
-        self.heartbeats.decided_epoch = max(self.heartbeats.decided_epoch, view.epoch)
+        self.liveness.own.member = view.includes(self.context.node_id, self.context.incarnation)
+        self.liveness.own.decided_epoch = max(self.liveness.own.decided_epoch, view.epoch)
         self.context.sealed = True
         self.arbiter.on_decided_elsewhere(view)
-        self.heartbeats.disk_epoch = max(self.heartbeats.disk_epoch, view.epoch)
+        self.liveness.own.disk_epoch = max(self.liveness.own.disk_epoch, view.epoch)
         self._note_outlived_command()
         self.view_change.discard_older(view.epoch)
         self.join_batch_since_ns = self.minority_since_ns = -1

@@ -3,7 +3,7 @@
 Once a view has been decided, its coordinator
 
 1. asks every member how far its directory is (COLLECT); a member that answers stops serving the old epoch;
-2. waits until no excluded node can still hold a lease, since until then that node may be serving clients;
+2. waits until no excluded node can still hold a lease (`lease`), since until then it may be serving clients;
 3. sends every member the view and the most advanced directory (INSTALL).
 
 How a view is decided, and when, is not this module's business: see `reconfiguration` and the arbiters.
@@ -22,7 +22,7 @@ from ckptd.core.directory.parse_directory import check_staged, read_snapshot
 from ckptd.core.directory.replicator import DirectoryReplicator
 from ckptd.core.directory.transfer import Transfers, size_of
 from ckptd.core.hub import Hub
-from ckptd.core.liveness.heartbeat import Heartbeats
+from ckptd.core.liveness.liveness import Liveness
 from ckptd.core.membership.collection import Agreed, Collection, MemberState
 from ckptd.core.parse_views import parse_collect, parse_collected, parse_install
 from ckptd.core.view import View, may_have_served_between, served_by_earlier_incarnations, was_member
@@ -46,14 +46,14 @@ class ViewChange:
     def __init__(
         self,
         context: Context,
-        heartbeats: Heartbeats,
+        liveness: Liveness,
         replicator: DirectoryReplicator,
         adopt_decided: Callable[[View], bool],
         store: StateStore,
         hub: Hub,
     ) -> None:
         self.context = context
-        self.heartbeats = heartbeats
+        self.liveness = liveness
         self.replicator = replicator
         self.adopt_decided = adopt_decided
         self.store = store
@@ -209,39 +209,15 @@ class ViewChange:
             return
         if collection.complete_ns < 0:
             collection.complete_ns = self.context.now_ns
-        wait_ns = self._leases_end_ns(collection)
+        installed_epoch = max(reply.installed_epoch for reply in collection.replies.values())
+        wait_ns = self.liveness.lease.excluded_leases_end_ns(
+            collection.view, installed_epoch, collection.complete_ns
+        )
         if self.context.now_ns < wait_ns:
             self.waiting_for = "the end of the leases of the excluded nodes"
             self.context.wake_at(wait_ns)
             return
         self._install_collected(collection)
-
-    def _leases_end_ns(self, collection: Collection) -> int:
-        """Return when the last lease of a node that this view excludes has surely ended.
-
-        Nodes that an installed view already excludes need no wait: that view change waited for their leases.
-        A lease needs every member's echo. So a coordinator that was a member itself goes by its own last
-        echo; any other goes by the time when all members had answered the collector.
-        """
-        context, heartbeats, view = self.context, self.heartbeats, collection.view
-        installed_epoch = max(reply.installed_epoch for reply in collection.replies.values())
-        was_member = view.members[context.node_id].join_epoch <= installed_epoch
-        end_ns = context.now_ns
-        for past in view.past_memberships:
-            node_id, incarnation = past.node_id, past.incarnation
-            if past.last_epoch < installed_epoch or node_id == context.node_id:
-                continue
-            if heartbeats.proved_dead(node_id, incarnation) or heartbeats.has_left_cleanly(
-                node_id, incarnation, view.epoch
-            ):
-                continue
-            if view.includes(node_id, incarnation):
-                continue  # It is back, and sealed its old epoch when it answered the collector.
-            if was_member:
-                end_ns = max(end_ns, heartbeats.lease_expiry_ns(node_id))
-            else:
-                end_ns = max(end_ns, collection.complete_ns + heartbeats.lease_ns_with_skew)
-        return end_ns
 
     # -- installing
 
@@ -362,7 +338,7 @@ class ViewChange:
             self.waiting_for = "a restarted node, whose disk may show that no node has served since"
             return
         gone = all(
-            self.heartbeats.counts_as_dead(past.node_id, past.incarnation)
+            self.liveness.deaths.counts_as_dead(past.node_id, past.incarnation)
             or view.includes(past.node_id, past.incarnation)
             or past.last_epoch < served_epoch
             for past in view.past_memberships
@@ -377,11 +353,11 @@ class ViewChange:
     def _awaits_returning_disk(self, view: View) -> bool:
         """Return True if a restarted node is here and about to be admitted: its disk is looked at first."""
         left = {past.node_id for past in view.past_memberships} - set(view.members)
-        peers = (self.heartbeats.peers.get(node_id) for node_id in sorted(left))
+        peers = (self.liveness.peers.get(node_id) for node_id in sorted(left))
         return any(
             peer is not None
             and peer.connected
-            and self.heartbeats.recently_heard(peer)
+            and self.liveness.detector.recently_heard(peer)
             and not (peer.leaving or peer.disk_failing or peer.amnesiac)
             for peer in peers
         )
@@ -419,7 +395,7 @@ class ViewChange:
             return
         self.awaiting_disk = None
         if (
-            not self.heartbeats.left
+            not self.liveness.own.left
         ):  # A node that has left must not serve any more: others rely on that (seed 1657).
             self._install(view, continuous_members, may_have_served)
 
@@ -432,12 +408,12 @@ class ViewChange:
         context.sealed = False
         context.acks.clear()
         self.waiting_for = ""
-        self.heartbeats.stall_reports = ()
-        self.heartbeats.renew_lease(view)
+        self.liveness.own.stall_reports = ()
+        self.liveness.lease.renew(view)
         names = ", ".join(view.members)
         context.log(f"view {view.epoch} installed: members {names}; coordinator {view.coordinator}")
         self.hub.on_installed(view)
-        self.heartbeats.send_all()
+        self.liveness.heartbeats.send_all()
 
     def on_peer_connected(self, node_id: str) -> None:
         """Repeat what a broken link may have lost."""

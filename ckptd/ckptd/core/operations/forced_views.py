@@ -12,7 +12,7 @@ from ckpt_protocol import codes
 from ckpt_protocol.limits import EPOCH_MAX
 from ckpt_protocol.refusal import RequestError
 from ckptd.core.context import Context
-from ckptd.core.liveness.heartbeat import Heartbeats
+from ckptd.core.liveness.liveness import Liveness
 from ckptd.core.membership.pair_policy import epoch_of_command
 from ckptd.core.membership.reconfiguration import Reconfiguration
 from ckptd.core.view import EPOCH_JUMP_DATA_LOSS, View, bootstrap_view, successor_view
@@ -24,9 +24,9 @@ Outcome = Callable[[str | RequestError], None]
 class ForcedViews:
     """Has views decided that the operator asks for, at most one at a time."""
 
-    def __init__(self, context: Context, heartbeats: Heartbeats, reconfiguration: Reconfiguration) -> None:
+    def __init__(self, context: Context, liveness: Liveness, reconfiguration: Reconfiguration) -> None:
         self.context = context
-        self.heartbeats = heartbeats
+        self.liveness = liveness
         self.reconfiguration = reconfiguration
 
     def bootstrap(self, outcome: Outcome) -> None:
@@ -95,7 +95,7 @@ class ForcedViews:
             )
         proposal = reconfiguration.proposal
         members = proposal.with_joiners({context.node_id: context.incarnation}, [])
-        holder = self.heartbeats.find_data_holder()
+        holder = self._find_data_holder()
         if holder:
             text = (
                 f"member {holder} has data and sends heartbeats: bootstrap would lose its data, "
@@ -104,6 +104,12 @@ class ForcedViews:
             raise RequestError(codes.BAD_OPERATION, text)
         epoch = self._epoch(reconfiguration.decided)
         return replace(bootstrap_view(epoch, members, proposal.reachable_witnesses()), operator_forced=True)
+
+    def _find_data_holder(self) -> str:
+        """Return another member that is heard and holds its view's data; "" for none."""
+        heard = self.liveness.detector.heard_peers()
+        holders = (peer.node_id for peer in heard if peer.holds_data and peer.member and not peer.is_witness)
+        return next(holders, "")
 
     def _continued(self) -> View:
         """Return the view to follow with the members that are heard. Raises: RequestError."""
@@ -128,7 +134,7 @@ class ForcedViews:
     def _check_blocked(self) -> None:
         if self.reconfiguration.is_stable and self.context.serving():
             raise RequestError(codes.BAD_OPERATION, "the cluster serves, so there is nothing to force")
-        if self.heartbeats.leaving:
+        if self.liveness.own.leaving:
             raise RequestError(codes.BAD_OPERATION, "this node is leaving")
 
     def _epoch(self, current: View | None) -> int:

@@ -23,7 +23,8 @@ from ckptd.core.context import Context
 from ckptd.core.directory.directory import CheckpointEntry
 from ckptd.core.events import Leave
 from ckptd.core.hub import Hub
-from ckptd.core.liveness.heartbeat import Heartbeats, Peer
+from ckptd.core.liveness.liveness import Liveness
+from ckptd.core.liveness.peer import Peer
 from ckptd.core.membership.proposal import handover_members
 from ckptd.core.membership.reconfiguration import Reconfiguration
 from ckptd.core.operations.alarms import show_names
@@ -78,7 +79,7 @@ class GracefulLeave:
     def __init__(
         self,
         context: Context,
-        heartbeats: Heartbeats,
+        liveness: Liveness,
         reconfiguration: Reconfiguration,
         replicas: LocalReplicas,
         requests: RequestRouter,
@@ -86,7 +87,7 @@ class GracefulLeave:
     ) -> None:
         self.context = context
         self.hub = hub
-        self.heartbeats = heartbeats
+        self.liveness = liveness
         self.reconfiguration = reconfiguration
         self.replicas = replicas
         self.requests = requests
@@ -108,11 +109,11 @@ class GracefulLeave:
         """Begin the leave; a second call does nothing."""
         if self.state is LeaveState.NOT_LEAVING:
             self._enter(LeaveState.HANDING_OVER)
-            self.heartbeats.leaving = True
+            self.liveness.own.leaving = True
             self.context.log("leaving: handing over")
-            self.heartbeats.send_all()
+            self.liveness.heartbeats.send_all()
             self._announced_ns = {
-                peer.node_id: peer.our_timestamp_ns for peer in self.heartbeats.peers.values()
+                peer.node_id: peer.our_timestamp_ns for peer in self.liveness.peers.values()
             }
 
     def stop_all(self) -> None:
@@ -120,7 +121,7 @@ class GracefulLeave:
         if not self.stopping:
             self.stopping = True
             self.context.log("the operator stops the whole cluster", "warning")
-            for node_id in self.heartbeats.peers:
+            for node_id in self.liveness.peers:
                 self._send_stop(node_id)
         self.start()
 
@@ -173,10 +174,9 @@ class GracefulLeave:
             return False
         if self.stopping:
             self._sort_last_replicas(view, [])
-            peers = self.heartbeats.peers.values()
-            return any(not peer.leaving and self.heartbeats.recently_heard(peer) for peer in peers)
+            return any(not peer.leaving for peer in self.liveness.detector.heard_peers())
         staying = [
-            node_id for node_id in handover_members(view, self.heartbeats) if node_id != self.context.node_id
+            node_id for node_id in handover_members(view, self.liveness) if node_id != self.context.node_id
         ]
         answered = [node_id for node_id in staying if self._will_stay(node_id, view)]
         limit_ns = ANSWER_HEARTBEATS * self.context.settings.heartbeat_ns
@@ -193,9 +193,9 @@ class GracefulLeave:
         Only what it has sent since it knows counts. Two nodes that were told to leave at the same moment once
         counted on each other.
         """
-        peer = self.heartbeats.peers[node_id]
+        peer = self.liveness.peers[node_id]
         knows = peer.lease_acked_epoch == view.epoch and peer.lease_acked_ns >= self._announced_ns[node_id]
-        return knows and not peer.left and self.heartbeats.recently_heard(peer)
+        return knows and not peer.left and self.liveness.detector.recently_heard(peer)
 
     def _sort_last_replicas(self, view: View, staying: list[str]) -> None:
         """Find what no staying node has: in `last_replicas` if a node could come to get it, or `unshared`."""
@@ -255,8 +255,8 @@ class GracefulLeave:
     def _stop_serving(self) -> None:
         self._enter(LeaveState.AWAITING_SUCCESSOR)
         self.context.sealed = True
-        self.heartbeats.left = True
-        self.heartbeats.send_all()
+        self.liveness.own.left = True
+        self.liveness.heartbeats.send_all()
         taken = self.last_replicas | self.unshared
         if taken:
             text = f"leaving: no remaining node has {_show(taken)}: the replica of this node was the last one"
@@ -280,7 +280,7 @@ class GracefulLeave:
                 if names
                 else "handed over: nothing is lost"
             )
-        peers = self.heartbeats.peers.values()
+        peers = self.liveness.peers.values()
         missed = ", ".join(peer.node_id for peer in peers if not peer.leaving and not self._has_ended(peer))
         text = f"every node stops; the data of the cluster is gone: {names or 'nothing'}"
         return f"{text}. Not reached; stop these where they run: {missed}" if missed else text
@@ -294,7 +294,7 @@ class GracefulLeave:
         if view is None or self.stopping or (len(view.members) == 1 and self.reconfiguration.is_stable):
             return True
         if decided is not None and self.context.node_id not in decided.members:
-            return any(peer.epoch >= decided.epoch for peer in self.heartbeats.peers.values())
+            return any(peer.epoch >= decided.epoch for peer in self.liveness.peers.values())
         return False
 
     def _all_acknowledged(self) -> bool:

@@ -16,7 +16,7 @@ from ckptd.core.containment import describe
 from ckptd.core.context import Context
 from ckptd.core.directory.replicator import DirectoryReplicator, Operation
 from ckptd.core.events import Effect, Log, Persist, SendPeer
-from ckptd.core.liveness.heartbeat import Heartbeats
+from ckptd.core.liveness.liveness import Liveness
 from ckptd.core.replication.local_replicas import LocalReplicas
 from ckptd.core.replication.replica import Replica
 from ckptd.core.requests.router import RequestRouter
@@ -29,14 +29,14 @@ class LastWords:
     def __init__(
         self,
         context: Context,
-        heartbeats: Heartbeats,
+        liveness: Liveness,
         store: StateStore,
         replicator: DirectoryReplicator,
         replicas: LocalReplicas,
         requests: RequestRouter,
     ) -> None:
         self.context = context
-        self.heartbeats = heartbeats
+        self.liveness = liveness
         self.store = store
         self.replicator = replicator
         self.replicas = replicas
@@ -57,7 +57,7 @@ class LastWords:
         if isinstance(context.cause, Request | Frame):
             text += f"; {describe(context.cause.kind, context.cause.body)}"
         effects: list[Effect] = [Log("critical", text)]
-        peers = [peer.node_id for peer in self.heartbeats.peers.values() if peer.connected]
+        peers = [peer.node_id for peer in self.liveness.peers.values() if peer.connected]
         effects += [SendPeer(node_id, frame) for node_id in peers]
         self._record_stops()
         effects.append(Persist(self.store.state.pack(), self.store.number + 1))
@@ -141,7 +141,7 @@ class LastWords:
 
     def _broadcast(self, forgotten: list[int], but: str) -> None:
         frame = self.context.stops.frame(self.context.epoch, forgotten)
-        for peer in self.heartbeats.peers.values():
+        for peer in self.liveness.peers.values():
             if peer.connected and peer.node_id != but and not peer.is_witness:
                 self.context.send_peer(peer.node_id, frame)
 

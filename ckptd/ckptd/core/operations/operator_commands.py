@@ -8,7 +8,7 @@ from ckpt_protocol.refusal import RequestError
 from ckpt_protocol.requests import Operate
 from ckptd.core.context import Context
 from ckptd.core.hub import Hub
-from ckptd.core.liveness.heartbeat import Heartbeats
+from ckptd.core.liveness.liveness import Liveness
 from ckptd.core.membership.reconfiguration import Reconfiguration
 from ckptd.core.operations.forced_views import ForcedViews
 
@@ -19,14 +19,14 @@ class OperatorCommands:
     def __init__(
         self,
         context: Context,
-        heartbeats: Heartbeats,
+        liveness: Liveness,
         reconfiguration: Reconfiguration,
         hub: Hub,
     ) -> None:
         self.context = context
-        self.heartbeats = heartbeats
+        self.liveness = liveness
         self.reconfiguration = reconfiguration
-        self.forced_views = ForcedViews(context, heartbeats, reconfiguration)
+        self.forced_views = ForcedViews(context, liveness, reconfiguration)
         self.hub = hub
         self.waiting_drains: list[tuple[int, int]] = []
         """Links and request numbers of those who wait until this node has handed over."""
@@ -73,10 +73,10 @@ class OperatorCommands:
 
         Raises: RequestError.
         """
-        peer = self.heartbeats.peers.get(node_id)
+        peer = self.liveness.peers.get(node_id)
         if peer is None:
             raise RequestError(codes.NOT_EXIST, f"{node_id!r} is not another node of this cluster")
-        if self.heartbeats.recently_heard(peer):
+        if self.liveness.detector.recently_heard(peer):
             raise RequestError(
                 codes.BAD_OPERATION, f"this node receives heartbeats from node {node_id}: it is not lost"
             )

@@ -9,7 +9,7 @@ from ckpt_protocol.refusal import RequestError
 from ckptd.core.context import Context
 from ckptd.core.directory.directory import CheckpointEntry, Directory
 from ckptd.core.hub import Limits
-from ckptd.core.liveness.heartbeat import Heartbeats
+from ckptd.core.liveness.liveness import Liveness
 from ckptd.core.operations.resource_usage import nearly_full
 from ckptd.core.view import View
 from ckptd.core.work_costs import PASSED_SHIFT
@@ -23,7 +23,7 @@ DESCRIBED_BYTES_MAX: Final = 16 * PAGE_BYTES_MAX
 
 def describe_cluster(
     context: Context,
-    heartbeats: Heartbeats,
+    liveness: Liveness,
     view: View | None,
     waiting_for: str,
     alarms: Mapping[str, str],
@@ -43,9 +43,9 @@ def describe_cluster(
 
     def votes(witness: str) -> bool:
         if witness == context.node_id:
-            return not heartbeats.amnesiac
-        peer = heartbeats.peers[witness]
-        return peer.connected and heartbeats.recently_heard(peer) and not peer.amnesiac
+            return not liveness.own.amnesiac
+        peer = liveness.peers[witness]
+        return peer.connected and liveness.detector.recently_heard(peer) and not peer.amnesiac
 
     members = view.members.items() if view else ()
     return {
@@ -55,7 +55,7 @@ def describe_cluster(
         "arbiter": settings.arbiter_name,
         "on_silent_peer": settings.on_silent_peer if settings.arbiter_name == "pair" else "",
         "members": [
-            [n, member.incarnation, member.join_epoch, list(heartbeats.urls_of(n))] for n, member in members
+            [n, member.incarnation, member.join_epoch, list(liveness.urls_of(n))] for n, member in members
         ],
         "configured": [n for n in settings.voters if n not in settings.all_witnesses],
         "voters": list(settings.voters),

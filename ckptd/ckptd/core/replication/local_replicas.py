@@ -11,7 +11,7 @@ from ckptd.core.content.replica_state import ReplicaEvent
 from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.directory.directory import CheckpointEntry, Directory, DirectoryOp
 from ckptd.core.hub import Hub
-from ckptd.core.liveness.heartbeat import Heartbeats
+from ckptd.core.liveness.liveness import Liveness
 from ckptd.core.replication.active_replica import ActiveReplica
 from ckptd.core.replication.busy_replicas import BusyReplicas
 from ckptd.core.replication.capacity import Capacity
@@ -463,14 +463,14 @@ class LocalReplicas:
         """Return True if this node's replicas have reached the memory limit."""
         return self.capacity.is_full(self.by_id.values())
 
-    def find_full_nodes(self, heartbeats: Heartbeats) -> bool:
+    def find_full_nodes(self, liveness: Liveness) -> bool:
         """Find the nodes whose replicas use all their memory; return True if some have room again.
 
         Full nodes get no new replicas, and no updates that make theirs grow.
         """
-        heartbeats.full = self.is_full()
-        full = [peer.node_id for peer in heartbeats.peers.values() if peer.full]
-        if heartbeats.full:
+        liveness.own.full = self.is_full()
+        full = [peer.node_id for peer in liveness.peers.values() if peer.full]
+        if liveness.own.full:
             full.append(self.context.node_id)
         have_capacity = bool(set(self.context.full_nodes) - set(full))
         self.context.full_nodes = tuple(full)

@@ -116,7 +116,7 @@ class Operator:
         It would use the same epoch again (ADR 12).
         """
         assert host.node is not None
-        return not (host.node.heartbeats.amnesiac and host.node_id in self._bootstrapped)
+        return not (host.node.liveness.own.amnesiac and host.node_id in self._bootstrapped)
 
     def _nodes(self) -> list[Node]:
         return [host.node for host in self.hosts.values() if host.node is not None]
@@ -160,7 +160,7 @@ class Operator:
 
     def _check_accepted_loss(self, host: Host, node: Node, verb: str, name: str) -> None:
         if verb == Verb.ACCEPT_LOSS:
-            peer = node.heartbeats.peers[name]
+            peer = node.liveness.peers[name]
             silent_ns = host.local_ns - peer.heard_ns - peer.pause_credit_ns
             if (
                 silent_ns < host.settings.grace_ns

@@ -5,7 +5,8 @@ from typing import Any, Final
 
 from ckpt_protocol.refusal import RequestError
 from ckptd.core.arbiter.durable_state import StateStore
-from ckptd.core.liveness.heartbeat import Heartbeats
+from ckptd.core.liveness.failure_detector import FailureDetector
+from ckptd.core.liveness.proofs_of_death import ProofsOfDeath
 from ckptd.core.membership import pair_policy
 from ckptd.core.membership.reconfiguration import Reconfiguration
 from ckptd.core.operations import forced_views
@@ -39,17 +40,17 @@ def _(patch: Patch) -> None:
 
 @TABLE.mutant("refusals believed", "without trust_rst a refused connection proves nothing", "forged refusals")
 def _(patch: Patch) -> None:
-    original = Heartbeats.on_connection_refused
+    original = ProofsOfDeath.on_connection_refused
 
-    def refused(heartbeats: Any, node_id: str) -> bool:
-        settings = heartbeats.context.settings
-        heartbeats.context.settings = replace(settings, trust_rst=True)
+    def refused(deaths: Any, node_id: str) -> bool:
+        settings = deaths.context.settings
+        deaths.context.settings = replace(settings, trust_rst=True)
         try:
-            return original(heartbeats, node_id)
+            return original(deaths, node_id)
         finally:
-            heartbeats.context.settings = settings
+            deaths.context.settings = settings
 
-    patch(Heartbeats, "on_connection_refused", refused)
+    patch(ProofsOfDeath, "on_connection_refused", refused)
 
 
 @TABLE.mutant(
@@ -62,7 +63,7 @@ def _(patch: Patch) -> None:
 
     def accept_loss(operating: Any, node_id: str) -> str:
         inner = Patch()
-        inner(Heartbeats, "recently_heard", lambda heartbeats, peer: False)
+        inner(FailureDetector, "recently_heard", lambda detector, peer: False)
         try:
             return original(operating, node_id)
         finally:
@@ -77,7 +78,7 @@ def _(patch: Patch) -> None:
     "operated by hand",
 )
 def _(patch: Patch) -> None:
-    patch(Heartbeats, "find_data_holder", lambda heartbeats: "")
+    patch(forced_views.ForcedViews, "_find_data_holder", lambda commands: "")
 
 
 @TABLE.mutant(

@@ -16,6 +16,8 @@ from ckptd.core.directory.directory import Directory, DirectoryOp
 from ckptd.core.directory.replicator import DirectoryReplicator
 from ckptd.core.liveness.heartbeat import Heartbeats
 from ckptd.core.liveness.incarnations import Incarnations
+from ckptd.core.liveness.lease import Lease
+from ckptd.core.liveness.proofs_of_death import ProofsOfDeath
 from ckptd.core.membership.reconfiguration import Reconfiguration
 from ckptd.core.membership.retention import Retention
 from ckptd.core.membership.view_change import ViewChange
@@ -41,7 +43,7 @@ def _(patch: Patch) -> None:
         node_id, incarnation = unpack_body(frame.body)[:2]
         peer = heartbeats.peers.get(node_id)
         if peer is not None and incarnation > peer.incarnation:
-            heartbeats.on_new_incarnation(peer, incarnation)
+            heartbeats.deaths.on_new_incarnation(peer, incarnation)
         return original(heartbeats, frame, authentic)
 
     patch(Heartbeats, "receive", receive)
@@ -65,10 +67,10 @@ def _(patch: Patch) -> None:
     "continued alone",
 )
 def _(patch: Patch) -> None:
-    def note_lease_freshness(heartbeats: Any, peer: Any) -> None:
-        peer.lease_fresh_at_death = (peer.incarnation, heartbeats.context.epoch)
+    def note_lease_freshness(deaths: Any, peer: Any) -> None:
+        peer.lease_fresh_at_death = (peer.incarnation, deaths.context.epoch)
 
-    patch(Heartbeats, "_note_lease_freshness", note_lease_freshness)
+    patch(ProofsOfDeath, "_note_lease_freshness", note_lease_freshness)
 
 
 @TABLE.mutant(
@@ -138,10 +140,10 @@ def _(patch: Patch) -> None:
 
 @TABLE.mutant("lease never ends", "updates and reads need the view's lease")
 def _(patch: Patch) -> None:
-    def renew(heartbeats: Any, view: Any) -> None:
-        heartbeats.context.lease_until_ns = 2**63
+    def renew(lease: Any, view: Any) -> None:
+        lease.context.lease_until_ns = 2**63
 
-    patch(Heartbeats, "renew_lease", renew)
+    patch(Lease, "renew", renew)
 
 
 @TABLE.mutant("reads without lease", "a read needs the view's lease", "sync splits")
@@ -165,7 +167,7 @@ def _(patch: Patch) -> None:
     "short pauses",
 )
 def _(patch: Patch) -> None:
-    patch(ViewChange, "_leases_end_ns", lambda view_change, collection: 0)
+    patch(Lease, "excluded_leases_end_ns", lambda lease, view, installed_epoch, all_answered_ns: 0)
 
 
 @TABLE.mutant(

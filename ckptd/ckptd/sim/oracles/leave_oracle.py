@@ -35,7 +35,7 @@ class LeaveOracle:
     def after_event(self, host: Host, node: Node) -> None:
         """Check a node that has just reported that it has left. Raises: Violation."""
         start = (host.node_id, host.incarnation)
-        if not node.heartbeats.left or start in self._left:
+        if not node.liveness.own.left or start in self._left:
             return
         self._left.add(start)
         leaving = node.graceful_leave
@@ -67,7 +67,7 @@ class LeaveOracle:
         if own.log.committed_seq < own.log.seq:
             return  # The time of its leave was over before everything was acknowledged.
         for other in self.hosts.values():
-            if other.node is None or other.node is node or other.node.heartbeats.left:
+            if other.node is None or other.node is node or other.node.liveness.own.left:
                 continue
             its = other.node.replicas.get(entry.creation_id)
             if its is not None and its.complete and its.log.is_prefix(own.log.epoch, own.log.seq):

@@ -242,7 +242,7 @@ class ViewOracle:
     def _note_declared_dead(self, node_id: str, node: Node) -> None:
         """Note whether a node acts on such a command: it got it, or learned of it (seed 7134958)."""
         for other, command in self.declared_dead.items():
-            peer = node.heartbeats.peers.get(other)
+            peer = node.liveness.peers.get(other)
             if peer is not None and peer.declared_dead_incarnation >= command.incarnation:
                 command.known_by[node_id] = None
 
