@@ -12,6 +12,7 @@ from ckpt_client.checkpoint.open_async_table import OpenAsyncTable
 from ckpt_client.checkpoint.tracking import OneByOne, OwnUpdates, SectionChange, track
 from ckpt_client.errors import CheckpointError, SaAisError, error_of
 from ckpt_client.io.aio_connection import AsyncConnection
+from ckpt_client.io.blocking import DETACH_NS
 from ckpt_client.io.time_limit import TimeLimit
 from ckpt_client.session import table_requests
 from ckpt_client.session.table_requests import (
@@ -202,8 +203,8 @@ class AsyncTable(OpenAsyncTable):
         return await self._run(self._operations.contains(key), timeout)
 
     async def read_all(self, timeout: float | None = None) -> dict[bytes, bytes]:
-        """Return every section, as a dict; read in pages, like `items`."""
-        return {key: value async for key, value in self.items(timeout)}
+        """Return every section, as a dict; read in pages, which share the time-out."""
+        return await self._run(self._operations.read_all(), timeout)
 
     async def items(self, timeout: float | None = None) -> AsyncIterator[tuple[bytes, bytes]]:
         """Iterate over every (key, value), in the order of the keys; in pages, as `Table.items` explains."""
@@ -268,9 +269,10 @@ class AsyncTable(OpenAsyncTable):
         if self._own is None:
             self._own = OwnUpdates()
         operations = self._operations
+        limit = TimeLimit(None, operations.timeout_ns)
         try:
             if not operations.handle:
-                await self._reopened_handle(TimeLimit(None, operations.timeout_ns))
+                await self._reopened_handle(limit)
         except SaAisError as error:
             raise operations.failure("track", error) from None
         creation_id, used = operations.creation_id, operations.handle
@@ -284,9 +286,9 @@ class AsyncTable(OpenAsyncTable):
             used = operations.handle
             return await self._connection.call(kind, used, body, timeout_ns)
 
-        async def reopen() -> None:
+        async def reopen(within: TimeLimit | None) -> None:
             try:
-                await self._reopened_handle(TimeLimit(None, operations.timeout_ns), used)
+                await self._reopened_handle(within or TimeLimit(None, operations.timeout_ns), used)
             except SaAisError as error:
                 if error.code != codes.BAD_HANDLE or operations.closed:
                     raise
@@ -295,7 +297,7 @@ class AsyncTable(OpenAsyncTable):
         def fail(error: SaAisError) -> NoReturn:
             raise operations.failure("track", error) from None
 
-        return OneByOne(await track(ask, operations.timeout_ns, self._own, fail, reopen))
+        return OneByOne(await track(ask, limit, self._own, fail, reopen))
 
     # -- closing
 
@@ -317,14 +319,15 @@ class AsyncTable(OpenAsyncTable):
             return
         operations.closed = True
         handle, operations.handle = operations.handle, 0
+        limit = TimeLimit(None, DETACH_NS)
         try:
             if self._connection.is_shared:
-                await self._connection.close_handle(handle)
+                await self._connection.close_handle(handle, limit)
         except SaAisError as error:
             # If the session has ended, everything is closed; if not, the end of its grace time closes it.
             logger.info("checkpoint %r was not closed cleanly: %s", self.name, error)
         finally:
-            await self._connection.release()
+            await self._connection.release(limit)
 
     async def __aenter__(self) -> Self:
         return self

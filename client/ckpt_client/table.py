@@ -256,8 +256,11 @@ class Table(OpenTable):
         return table_requests.value_of(self._ask(_READ, body, timeout))
 
     def read_all(self, timeout: float | None = None) -> dict[bytes, bytes]:
-        """Return every section, as a dict. See `items` for sections that are written at the same time."""
-        return dict(self.items(timeout))
+        """Return every section, as a dict. See `items` for sections that are written at the same time.
+
+        `timeout` holds for all pages together.
+        """
+        return self._run(self._operations.read_all(), timeout)
 
     def items(self, timeout: float | None = None) -> Iterator[tuple[bytes, bytes]]:
         """Iterate over every (key, value), in the order of the keys.
@@ -373,16 +376,17 @@ class Table(OpenTable):
             Tracking,  # This imports asyncio, which takes long.
         )
 
-        operations = self._operations
+        operations, where = self._operations, self._endpoint
+        name, timeout_ns = operations.opening.name, operations.timeout_ns
+        limit = TimeLimit(None, timeout_ns)
         try:
             if not operations.handle:
-                self._reopened_handle(TimeLimit(None, operations.timeout_ns))
-            where, timeout_ns = self._endpoint, operations.timeout_ns
+                self._reopened_handle(limit)
             try:
-                return Tracking(operations.opening.name, operations.creation_id, callback, where, timeout_ns)
+                return Tracking(name, operations.creation_id, callback, where, limit, timeout_ns)
             except SaAisError as error:
                 if error.code == codes.NOT_EXIST:
-                    self._raise_if_ended()  # The table's own session may have ended too.
+                    self._raise_if_ended(limit)  # The table's own session may have ended too.
                 raise
         except SaAisError as error:
             raise operations.failure("track", error) from None

@@ -19,6 +19,7 @@ from ckpt_client.checkpoint.tracking import (
     begin,
 )
 from ckpt_client.errors import error_of
+from ckpt_client.io.time_limit import TimeLimit
 from ckpt_client.session.table_requests import page_of
 from ckpt_protocol import codes
 from ckpt_protocol.codec import unpack_body
@@ -199,9 +200,8 @@ def test_an_answer_that_no_daemon_gives_is_an_error_of_the_library(garbage: Any)
 async def test_beginning_learns_which_sections_are_there() -> None:
     script = Script([7, [], 2], page(b"a", b"b", after=b"b"), page(b"c"))
     tracker = Tracker()
-    await begin(script, tracker, 123)
+    await begin(script, tracker, TimeLimit(None, 123))
     assert [body for _, body, _ in script.asked] == [[None, 0], [5, 0, None, False], [5, 0, b"b", False]]
-    assert {limit for _, _, limit in script.asked} == {123}
     told = tracker.take([8, [row(8, OVERWRITTEN, b"c"), row(8, OVERWRITTEN, b"d")], 2])
     assert plain(told) == [(8, OVERWRITTEN, b"c"), (8, CREATED, b"d")]
 
@@ -209,7 +209,7 @@ async def test_beginning_learns_which_sections_are_there() -> None:
 async def test_without_an_active_replica_everything_will_be_new() -> None:
     script = Script(NO_ACTIVE)
     tracker = Tracker()
-    await begin(script, tracker)
+    await begin(script, tracker, TimeLimit(None, TRACK_NS))
     assert script.kinds == [Kind.TRACK]
     assert unpack_body(tracker.body) == [0, 0]
 
@@ -220,7 +220,7 @@ async def test_what_keeps_it_from_beginning_is_told(code: int, place: int) -> No
     answers: list[Any] = [[7, [], 2], page(b"a", after=b"a"), page(b"b")]
     answers[place] = error_of(code)
     with pytest.raises(SaAisError) as caught:
-        await begin(Script(*answers), Tracker())
+        await begin(Script(*answers), Tracker(), TimeLimit(None, TRACK_NS))
     assert caught.value.code == code
 
 
@@ -270,7 +270,7 @@ async def test_what_was_lost_is_opened_again_once_however_long_no_node_serves(la
     )
     reopened = 0
 
-    async def reopen() -> None:
+    async def reopen(within: TimeLimit | None) -> None:
         nonlocal reopened
         reopened += 1
 
@@ -291,7 +291,7 @@ async def test_a_handle_that_is_dead_whenever_it_is_opened_is_not_opened_without
         nonlocal pauses
         pauses += seconds == 7
 
-    async def reopen() -> None:
+    async def reopen(within: TimeLimit | None) -> None:
         nonlocal reopened
         reopened += 1
 

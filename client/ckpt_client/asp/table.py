@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ckpt_client.asp.functions import checkpoints, iterations, services
 from ckpt_client.errors import CheckpointError, SaAisError, error_of
 from ckpt_client.io.blocking import Connection
+from ckpt_client.io.time_limit import TimeLimit
 from ckpt_client.session import table_requests
 from ckpt_client.steps import Result, drive
 from ckpt_client.table import Table
@@ -246,11 +247,16 @@ class TableService:
             raise error_of(codes.BAD_HANDLE, "the table is gone")
         return table
 
-    def _service(self) -> "CheckpointService":
+    def _service(self, limit: TimeLimit | None = None) -> "CheckpointService":
+        """Return the service. If there is none, make it first: within the limit, if one is given."""
         if self._made is None:
             from ckpt_client.saf import CheckpointService
+            from ckpt_client.saf.types import TIMEOUT_NS
 
-            self._made = CheckpointService.initialize(ASP_VERSION, **self._live().reached)
+            limit_ns = TIMEOUT_NS if limit is None else limit.left_ns()
+            reached = self._live().reached
+            self._made = CheckpointService.initialize(ASP_VERSION, timeout_ns=limit_ns, **reached)
+            self._made.inner.timeout_ns = TIMEOUT_NS  # That of its later calls.
         return self._made
 
     def selection_object(self) -> int:
@@ -280,7 +286,13 @@ class TableService:
         self, name: table_requests.Key, open_flags: int, creation_attributes: Any, *, timeout_ns: int
     ) -> Any:
         """See saCkptCheckpointOpen."""
-        return self._service().checkpoint_open(name, open_flags, creation_attributes, timeout_ns=timeout_ns)
+        from ckpt_client.saf.saf_requests import as_timeout, with_call_name
+        from ckpt_client.saf.types import TIMEOUT_NS
+
+        limit_ns = with_call_name("saCkptCheckpointOpen")(as_timeout)(timeout_ns, TIMEOUT_NS)
+        limit = TimeLimit(None, limit_ns)
+        service = self._service(limit)
+        return service.checkpoint_open(name, open_flags, creation_attributes, timeout_ns=limit.left_ns())
 
     def checkpoint_open_async(
         self, invocation: int, name: table_requests.Key, open_flags: int, creation_attributes: Any

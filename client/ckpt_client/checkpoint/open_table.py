@@ -118,13 +118,14 @@ class OpenTable:
         self._keep()
         connection.notices.tell(table_requests.reopened_text(operations.opening.name, connection.node_id))
 
-    def _raise_if_ended(self) -> None:
+    def _raise_if_ended(self, limit: TimeLimit) -> None:
         """Make a request, and raise CheckpointEnded if the checkpoint is gone. No other error is raised.
 
         The caller has an error to report already, which none but that one explains better.
         """
         try:
-            self._ask(Kind.STATUS, table_requests.EMPTY_BODY, None, may_activate=False)
+            question = self._operations.ask(Kind.STATUS, table_requests.EMPTY_BODY, may_activate=False)
+            drive(question, self._carry_out, limit)
         except CheckpointEnded:
             raise
         except (SaAisError, CheckpointError) as error:

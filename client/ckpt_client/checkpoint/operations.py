@@ -115,6 +115,13 @@ class Operations(OpenCheckpoint):
         while after is not None:
             yield page()
 
+    def read_all(self) -> Operation[dict[bytes, bytes]]:
+        """Return every section. All pages share the operation's time-out."""
+        found: dict[bytes, bytes] = {}
+        for page in self.pages(with_values=True):
+            found.update(map(self.item, (yield from page)))
+        return found
+
     def item(self, section: SectionDescriptor) -> tuple[bytes, bytes]:
         """Return a section's (key, value)."""
         try:

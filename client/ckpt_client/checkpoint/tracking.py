@@ -16,6 +16,7 @@ from enum import IntEnum
 from typing import Any, Final, NamedTuple, NoReturn, Self
 
 from ckpt_client.errors import CheckpointEnded, SaAisError
+from ckpt_client.io.time_limit import TimeLimit
 from ckpt_client.session import table_requests
 from ckpt_client.session.call import MILLISECOND_NS
 from ckpt_protocol import codes
@@ -44,8 +45,8 @@ Raises: SaAisError, BAD_HANDLE once the session has ended.
 Fail = Callable[[SaAisError], NoReturn]
 """Raises the error that the program gets for an error of the service."""
 
-Reopen = Callable[[], Awaitable[None]]
-"""Opens the same checkpoint again, in a new session.
+Reopen = Callable[[TimeLimit | None], Awaitable[None]]
+"""Opens the same checkpoint again, in a new session, within a time limit (None: the table's time-out).
 
 Raises: SaAisError, NOT_EXIST if that checkpoint is gone.
 """
@@ -194,17 +195,16 @@ class Tracker:
         return [self._change(sequence, SectionChangeT.DELETED, section_id, 0, 0) for section_id in gone]
 
 
-async def begin(ask: AskOne, tracker: Tracker, timeout_ns: int = TRACK_NS) -> None:
+async def begin(ask: AskOne, tracker: Tracker, limit: TimeLimit) -> None:
     """Find the position from which changes are reported, and the sections that exist there.
 
-    `timeout_ns` is the time-out of each request. If there is no active replica yet, everything that it brings
-    is reported as new. Raises: SaAisError.
+    If there is no active replica yet, everything that it brings is reported as new. Raises: SaAisError.
     """
-    if not await _find_place(ask, tracker, timeout_ns):
+    if not await _find_place(ask, tracker, limit.left_ns()):
         return
     after: bytes | None = None
     while True:
-        page, after = await _page(ask, after, timeout_ns)
+        page, after = await _page(ask, after, limit.left_ns())
         tracker.start([section.section_id for section in page])
         if after is None:
             return
@@ -278,7 +278,7 @@ class Changes:
         """
         if self._lost:
             assert self._reopen is not None, "the session is lost and cannot be opened again"
-            await self._reopen()
+            await self._reopen(None)
             self._lost, self._without_place = False, True
         self._tracker.lose_place()
         await _find_place(self._ask, self._tracker, TRACK_NS)
@@ -302,26 +302,25 @@ class Changes:
 
 async def track(
     ask: AskOne,
-    timeout_ns: int,
+    limit: TimeLimit,
     own: OwnUpdates | None = None,
     fail: Fail | None = None,
     reopen: Reopen | None = None,
 ) -> Changes:
-    """Begin to track; return the changes from now on.
+    """Begin to track, within the limit; return the changes from now on.
 
-    `timeout_ns` is the time-out of each request until this returns. Raises: SaAisError, or what `fail` makes
-    of it.
+    Raises: SaAisError, or what `fail` makes of it.
     """
     tracker = Tracker(own)
     try:
         try:
-            await begin(ask, tracker, timeout_ns)
+            await begin(ask, tracker, limit)
         except SaAisError as error:
             if error.code != codes.BAD_HANDLE or reopen is None:
                 raise
-            await reopen()
+            await reopen(limit)
             tracker = Tracker(own)
-            await begin(ask, tracker, timeout_ns)
+            await begin(ask, tracker, limit)
     except SaAisError as error:
         if fail is not None:
             fail(error)

@@ -56,9 +56,13 @@ class Tracking:
         creation_id: int,
         callback: TrackCallback | None,
         where: Where,
+        limit: TimeLimit,
         timeout_ns: int,
     ) -> None:
-        """Begin to track. Raises: SaAisError NOT_EXIST if the name is unlinked, or what an open raises."""
+        """Begin to track, within the limit. To open the checkpoint again later may take `timeout_ns`.
+
+        Raises: SaAisError NOT_EXIST if the name is unlinked, or what an open raises.
+        """
         self.error: SaAisError | None = None
         """Why the tracking ended on its own; None while it runs, and if it was stopped."""
         self._name = name
@@ -70,22 +74,22 @@ class Tracking:
         self._stopped = threading.Event()
         self._runner = shared_runner()
         self._connection: AsyncConnection
-        self._lists = self._runner.run(self._begin(where, timeout_ns))
+        self._lists = self._runner.run(self._begin(where, limit, timeout_ns))
         finalize_at_exit(self)
         thread_name = f"track {name.decode()}"
         self._thread = threading.Thread(target=self._follow, name=thread_name, daemon=True)
         self._thread.start()
 
-    async def _begin(self, where: Where, timeout_ns: int) -> Changes:
+    async def _begin(self, where: Where, limit: TimeLimit, timeout_ns: int) -> Changes:
         connection = self._connection = AsyncConnection.own(*where)
 
         async def ask(kind: int, body: bytes, limit_ns: int) -> Any:
             return await connection.call(kind, self._handle, body, limit_ns)
 
-        async def reopen() -> None:
+        async def reopen(within: TimeLimit | None) -> None:
             connection.renew()
             try:
-                await self._open(timeout_ns)
+                await self._open(within or TimeLimit(None, timeout_ns))
             except SaAisError as error:
                 if error.code == codes.NOT_EXIST:
                     raise table_requests.ended("its name is free, or belongs to a newer checkpoint") from None
@@ -95,17 +99,17 @@ class Tracking:
             logger.warning("the tracking of checkpoint %r continues in a new session", self._name.decode())
 
         try:
-            await self._open(timeout_ns)
-            return await track(ask, timeout_ns, reopen=reopen)
+            await self._open(limit)
+            return await track(ask, limit, reopen=reopen)
         except BaseException:
             connection.leave()
             raise
 
-    async def _open(self, timeout_ns: int) -> None:
+    async def _open(self, limit: TimeLimit) -> None:
         """Open the checkpoint for reading. Raises: SaAisError NOT_EXIST if another one has its name."""
         body = pack_body([self._name, SA_CKPT_CHECKPOINT_READ, None, True])
         opening = open_creation(body, self._creation_id)
-        payload = await drive_async(opening, self._carry_out, TimeLimit(None, timeout_ns))
+        payload = await drive_async(opening, self._carry_out, limit)
         if payload is None:
             raise error_of(codes.NOT_EXIST, "the name belongs to another checkpoint by now")
         self._handle, _ = table_requests.parse_open_answer(payload)

@@ -20,6 +20,7 @@ from ckpt_client.io.aio_transports import open_transport
 from ckpt_client.io.blocking import DETACH_NS
 from ckpt_client.io.connecting import LARGE_BYTES, explain_failure, untaken_bytes
 from ckpt_client.io.service_calls import AsyncServiceCalls
+from ckpt_client.io.time_limit import TimeLimit
 from ckpt_client.session import goodbyes, table_requests
 from ckpt_client.session.address import Address
 from ckpt_client.session.affinity import endpoint_of
@@ -353,21 +354,21 @@ class AsyncConnection(MovingConnection, AsyncServiceCalls):
 
     # -- closing
 
-    async def close_handle(self, handle: int) -> None:
+    async def close_handle(self, handle: int, limit: TimeLimit) -> None:
         """Have the service close a handle. Raises: SaAisError.
 
-        This waits for DETACH_NS at most, and not at all while no node has the session, so that closing many
-        tables in turn waits once. The session continues with a CLOSE that was not answered.
+        This does not wait at all while no node has the session, so that closing many tables in turn waits
+        once. The session continues with a CLOSE that was not answered.
         """
         if self._session.state is SessionState.ATTACHED:
-            await self.call(Kind.CLOSE, handle, table_requests.EMPTY_BODY, DETACH_NS)
+            await self.call(Kind.CLOSE, handle, table_requests.EMPTY_BODY, limit.left_ns())
         else:
             self.give_up(
                 self.start(Kind.CLOSE, handle, table_requests.EMPTY_BODY, DETACH_NS, lambda call: None)
             )
 
-    async def release(self) -> None:
-        """Stop using the connection; the last user ends the session."""
+    async def release(self, limit: TimeLimit | None = None) -> None:
+        """Stop using the connection; the last user ends the session, within the limit (None: DETACH_NS)."""
         if self._users > 1:
             self._users -= 1
             return
@@ -377,11 +378,12 @@ class AsyncConnection(MovingConnection, AsyncServiceCalls):
             self._users = 0
             return
         address = self._session.address
-        if not goodbyes.is_worth_waiting(address, _monotonic_ns()):
+        limit = limit or TimeLimit(None, DETACH_NS)
+        if limit.is_over or not goodbyes.is_worth_waiting(address, _monotonic_ns()):
             self.leave()
         try:
             if self._users and self._session.state is SessionState.ATTACHED:
-                await self.call(Kind.DETACH, 0, table_requests.EMPTY_BODY, DETACH_NS)
+                await self.call(Kind.DETACH, 0, table_requests.EMPTY_BODY, limit.left_ns())
         except SaAisError as error:
             # The end of the session's grace time closes what the service has not closed now.
             if error.code == codes.TIMEOUT:

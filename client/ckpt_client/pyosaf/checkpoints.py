@@ -6,6 +6,7 @@ Source: SAF 3.5, 3.7.4; R142 for tracking a single checkpoint.
 from typing import Any
 
 from ckpt_client.errors import error_of
+from ckpt_client.io.time_limit import TimeLimit
 from ckpt_client.pyosaf.arguments import name_of, number, reference, required, returns_code
 from ckpt_client.pyosaf.handles import HANDLES, Open
 from ckpt_client.pyosaf.library import library_of, take_opened
@@ -41,8 +42,9 @@ def saCkptCheckpointOpen(
     flags = number(SaCkptCheckpointOpenFlagsT, checkpointOpenFlags)
     timeout_ns = number(SaTimeT, timeout)
     library = library_of(ckptHandle)
-    checkpoint = library.service.checkpoint_open(name, flags, attributes, timeout_ns=timeout_ns)
-    place.value = take_opened(library, checkpoint)
+    limit = TimeLimit(None, timeout_ns or library.service.inner.timeout_ns)
+    checkpoint = library.service.checkpoint_open(name, flags, attributes, timeout_ns=limit.left_ns())
+    place.value = take_opened(library, checkpoint, limit)
 
 
 @returns_code

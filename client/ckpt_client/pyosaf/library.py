@@ -3,10 +3,10 @@
 Source: SAF 3.4; R142 to R144 for tracking.
 """
 
-from contextlib import suppress
 from typing import Any
 
 from ckpt_client.errors import SaAisError
+from ckpt_client.io.time_limit import TimeLimit
 from ckpt_client.pyosaf import tracking
 from ckpt_client.pyosaf.arguments import number, reference, required, returns_code
 from ckpt_client.pyosaf.handles import HANDLES, Callbacks, Library, Open
@@ -116,7 +116,8 @@ def _forward(forwarding: CheckpointCallbacks, library: Library) -> None:
             handle, code = 0, int(error)
             if checkpoint is not None:
                 try:
-                    handle = take_opened(library, checkpoint)
+                    limit = TimeLimit(None, library.service.inner.timeout_ns)
+                    handle = take_opened(library, checkpoint, limit)
                 except SaAisError as failed:
                     code = int(failed.code)
             opened(invocation, handle, code)
@@ -130,15 +131,14 @@ def _forward(forwarding: CheckpointCallbacks, library: Library) -> None:
         forwarding.checkpoint_synchronize = forward_synchronized
 
 
-def take_opened(library: Library, checkpoint: Checkpoint) -> int:
+def take_opened(library: Library, checkpoint: Checkpoint, limit: TimeLimit) -> int:
     """Return a number for an opened checkpoint. If its instance tracks, track it; if that fails, close it."""
     opened = Open(library, checkpoint)
     handle = HANDLES.add_open(opened)
     try:
-        tracking.follow(opened)
+        tracking.follow(opened, limit)
     except SaAisError:
         HANDLES.drop_open(opened)
-        with suppress(SaAisError):
-            checkpoint.close()
+        checkpoint.leave()  # The call's time may be over.
         raise
     return handle

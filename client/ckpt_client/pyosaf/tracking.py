@@ -16,6 +16,7 @@ from operator import attrgetter
 from typing import Any, Final
 
 from ckpt_client.errors import SaAisError, error_of
+from ckpt_client.io.time_limit import TimeLimit
 from ckpt_client.pyosaf.handles import Library, Open
 from ckpt_client.pyosaf.structures import SaCkptIOVectorElementT, SaCkptSectionIdT
 from ckpt_client.pyosaf.types import SaUint8T
@@ -46,11 +47,12 @@ def start(library: Library) -> None:
         raise error_of(codes.VERSION, "tracking needs version B.2.3")
     if library.callbacks.tracked is None:
         raise error_of(codes.SaAisErrorT.SA_AIS_ERR_INIT, "no callback for tracking is set")
+    limit = TimeLimit(None, library.service.inner.timeout_ns)
     with library.tracking_changes:
         library.tracking = True
         try:
             for opened in list(library.checkpoints.values()):
-                follow(opened)
+                follow(opened, limit)
         except SaAisError:
             stop(library)
             raise
@@ -72,7 +74,7 @@ def stop(library: Library) -> None:
                     opened.checkpoint.track_stop()
 
 
-def follow(opened: Open) -> None:
+def follow(opened: Open, limit: TimeLimit) -> None:
     """Report a checkpoint's changes, if its instance tracks and it was opened for reading."""
     library = opened.library
     callback = library.callbacks.tracked
@@ -96,7 +98,7 @@ def follow(opened: Open) -> None:
 
     with library.tracking_changes:
         if library.tracking and not opened.followed:
-            opened.checkpoint.track(tell)
+            opened.checkpoint.track(tell, limit.left_ns())
             opened.followed = True
 
 

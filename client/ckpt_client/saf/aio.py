@@ -10,6 +10,7 @@ from typing import Any, NoReturn, Self
 from ckpt_client.checkpoint.tracking import Changes, OneByOne, OwnUpdates, track
 from ckpt_client.errors import SaAisError, error_of
 from ckpt_client.io.aio_connection import AsyncConnection
+from ckpt_client.io.time_limit import TimeLimit
 from ckpt_client.saf.checkpoint_handle import READ, CheckpointHandle, Iteration, SafCall
 from ckpt_client.saf.saf_requests import SafRequest, as_timeout, named_error, open_body, with_call_name
 from ckpt_client.saf.types import (
@@ -309,21 +310,22 @@ class AsyncCheckpoint:
         """Wait until all replicas have what was written before this. Source: saCkptCheckpointSynchronize."""
         await self._run(self.opened.synchronize(timeout_ns, self.service.timeout_ns))
 
-    async def track(self) -> AsyncIterator[SectionChange]:
+    async def track(self, timeout_ns: int = DEFAULT) -> AsyncIterator[SectionChange]:
         """Return an iterator over every change from now on, in order (see `tracking`).
 
         Changes made by this handle are left out. The handle needs READ. Tracking has begun when this returns:
         what you read after that is never older than the position from which changes are reported.
         """
-        return OneByOne(await self.begin_tracking())
+        return OneByOne(await self.begin_tracking(timeout_ns))
 
-    async def begin_tracking(self) -> Changes:
+    async def begin_tracking(self, timeout_ns: int = DEFAULT) -> Changes:
         """Track like `track`, but yield lists of the changes that came together."""
         call = "saCkptCheckpointTrack"
         self.opened.check(call, READ)
+        service = self.service
+        limit = TimeLimit(None, with_call_name(call)(as_timeout)(timeout_ns, service.timeout_ns))
         if self._own is None:
             self._own = OwnUpdates()
-        service = self.service
 
         async def ask(kind: int, body: bytes, timeout_ns: int) -> Any:
             # The error is not translated: BAD_HANDLE of an ended session ends the tracking, which would wait
@@ -334,7 +336,7 @@ class AsyncCheckpoint:
         def fail(error: SaAisError) -> NoReturn:
             raise service.translated(error, call) from None
 
-        return await track(ask, service.timeout_ns, self._own, fail)
+        return await track(ask, limit, self._own, fail)
 
 
 class AsyncSectionIteration:

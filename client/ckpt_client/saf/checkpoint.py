@@ -100,6 +100,10 @@ class Checkpoint:
         self.service.inner.forget(opened)
         self._ask(ask, opened.handle)
 
+    def leave(self) -> None:
+        """Do what `close` does, but without waiting; for a checkpoint that nothing has used yet."""
+        self.service.begin(self._inner.close, lambda *_: None)
+
     def retention_duration_set(self, retention_duration: int) -> None:
         """Set how long the checkpoint is kept while no program has it open, in ns.
 
@@ -208,7 +212,7 @@ class Checkpoint:
 
     # -- tracking
 
-    def track(self, callback: "TrackCallback | None" = None) -> None:
+    def track(self, callback: "TrackCallback | None" = None, timeout_ns: int = DEFAULT) -> None:
         """Report every change from now on, except those made by this handle; see `tracking`.
 
         `dispatch` calls `callback(checkpoint, changes)`, by default the service's `checkpoint_track`. While
@@ -225,7 +229,7 @@ class Checkpoint:
             raise named_error(call, codes.SaAisErrorT.SA_AIS_ERR_INIT, "no callback for tracking is set")
         if self._tracking is not None:
             raise named_error(call, codes.EXIST, "the checkpoint is already being tracked")
-        changes = self.service.run(self._inner.begin_tracking())
+        changes = self.service.run(self._inner.begin_tracking(timeout_ns))
         tracking = self._tracking = _Tracking()
         self.tracking_error = None
 
