@@ -414,3 +414,21 @@ def test_what_one_loss_took_may_come_back_only_where_somebody_went_on_without_pr
     forked = Subject(b"t", 1, ATOMIC, IDS, False, [5, 10], fork_ns=10)
     assert check_all(forked, calls).wrong == []
     assert check_all(forked, [*calls[:2], read(6, 7, [b"x"], [b"0"]), *calls[3:]]).wrong
+
+
+def test_what_a_node_had_staged_when_it_was_left_behind_comes_back_when_it_goes_on_without_proof() -> None:
+    """Seed 7267470: the other side did the update later in its order, and lost what it did in between."""
+    calls = [
+        put(1, 2, (b"x", b"1"), (b"y", b"1")),
+        put(3, 9, (b"x", b"2")),  # Staged by the active replica, which is left behind at 5.
+        put(6, 7, (b"y", b"2")),
+        read(7, 8, [b"x", b"y"], [b"1", b"2"]),
+        read(22, 23, [b"x", b"y"], [b"2", b"1"]),
+    ]
+    assert wrong(SYNC, calls, [20])
+    forked = Subject(b"t", 1, SYNC, IDS, False, [20], fork_ns=21, left_behind_ns=(5,))
+    assert check_all(forked, calls).wrong == []
+    elsewhere = Subject(b"t", 1, SYNC, IDS, False, [20], fork_ns=21, left_behind_ns=(10,))
+    assert check_all(elsewhere, calls).wrong
+    unwritten = [*calls[:4], read(22, 23, [b"x", b"y"], [b"3", b"1"])]
+    assert check_all(forked, unwritten).wrong

@@ -313,6 +313,7 @@ def _check_history(cluster: Cluster, verdict: Verdict) -> None:
         sync = bool(subject.flags & SA_CKPT_WR_ALL_REPLICAS)
         subject.losses_ns = cluster.oracles.replicas.losses_of(creation_id, sync)
         subject.fork_ns = cluster.oracles.replicas.fork_of(creation_id)
+        subject.left_behind_ns = cluster.oracles.replicas.left_behind_of(creation_id)
         findings = check_all(subject, calls)
         wrong.extend(findings.wrong)
         verdict.histories += findings.histories

@@ -34,6 +34,9 @@ class Subject:
     fork_ns: int | None = None
     """When a node continued without proof, from before an earlier loss of this checkpoint."""
 
+    left_behind_ns: tuple[int, ...] = ()
+    """When the node that did so was left behind, as far as it may have been the active one till then."""
+
     fragments: bool = False
     """True for a weak checkpoint whose batches are so small that they travel in fragments. Some of these
     may be lost."""
@@ -56,8 +59,12 @@ def check_all(subject: Subject, calls: Sequence[Call]) -> Findings:
     relevant = [call for call in modelled if call is not None]
     start = initial_state(subject.single)
     sync = bool(subject.flags & SA_CKPT_WR_ALL_REPLICAS)
-    if subject.fork_ns is not None and not sync:
-        relevant = _before(relevant, subject.fork_ns)
+    if subject.fork_ns is not None:
+        relevant = (
+            [*relevant, *_staged_on_both_sides(relevant, subject.left_behind_ns, subject.fork_ns)]
+            if sync
+            else _before(relevant, subject.fork_ns)
+        )
     if sync:
         _add(findings, subject, "linearizability", check_order(relevant, start, subject.losses_ns))
     elif subject.flags & SA_CKPT_WR_ACTIVE_REPLICA_WEAK:
@@ -81,6 +88,21 @@ def _before(calls: Sequence[Call], fork_ns: int) -> list[Call]:
         call if 0 <= call.returned_ns < fork_ns else replace(call, outcome=Outcome.PENDING, returned_ns=-1)
         for call in calls
         if call.invoked_ns < fork_ns
+    ]
+
+
+def _staged_on_both_sides(calls: Sequence[Call], left_behind_ns: Sequence[int], fork_ns: int) -> list[Call]:
+    """Return the updates that were under way when a node was left behind, as calls that begin at the fork.
+
+    That node may have staged them as the last active replica. Their callers got their answers from the other
+    side, which did them later in its order. When the node continues without proof, it finishes what it has
+    staged, and what the other side did in between is lost (seed 7267470).
+    """
+    return [
+        replace(call, invoked_ns=fork_ns, returned_ns=-1, outcome=Outcome.PENDING, index=-1, result=None)
+        for call in calls
+        if call.operation == Operation.UPDATE
+        and any(call.invoked_ns < ns and not 0 <= call.returned_ns < ns for ns in left_behind_ns)
     ]
 
 

@@ -93,6 +93,11 @@ class ReplicaOracle:
         forks = (ns for ns in self.views.accepted_ns if any(loss_ns < ns for loss_ns in losses_ns))
         return next(forks, None)
 
+    def left_behind_of(self, creation_id: int) -> tuple[int, ...]:
+        """Return when active replicas were lost before a node continued without proof."""
+        last_ns = max(self.views.accepted_ns, default=0)
+        return tuple(loss_ns for loss_ns in self.losses_ns.get(creation_id, []) if loss_ns < last_ns)
+
     def process_started(self, node_id: str) -> None:
         """Forget the node's predecessor: the new process is not compared with it."""
         self._seen[node_id], self._checked_marks[node_id], self._last_held[node_id] = {}, {}, {}
