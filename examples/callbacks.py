@@ -1,14 +1,16 @@
 """A program that never waits in a call: it opens and synchronizes asynchronously, and dispatches callbacks.
 
-    python -m ckpt_client.asp examples/callbacks.py 20
+python -m ckpt_client.asp examples/callbacks.py 20
 """
+
 import select
 import sys
 
 from safplusCApi import *
 import aspMisc
 
-OPEN, SYNCHRONIZE = 1, 2                      # invocations: which call a callback is about
+OPEN, SYNCHRONIZE = 1, 2  # invocations: which call a callback is about
+
 
 class Worker:
     def __init__(self, jobs):
@@ -61,6 +63,7 @@ class Worker:
                 sys.exit(1)
             saCkptDispatch(self.service, SA_DISPATCH_ALL)
         saCkptFinalize(self.service)
+
 
 if __name__ == "__main__":
     worker = Worker(int(sys.argv[1]) if len(sys.argv) > 1 else 10)

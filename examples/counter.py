@@ -4,10 +4,12 @@
 
 Written in the style of ASP's programs. Run it, kill the node that it uses, and run it again at another one.
 """
+
 import sys
 
 import aspCheckpoint
 from asp import *
+
 
 def main(steps):
     table = aspCheckpoint.Table("steps", maxRows=1, maxRowSizeBytes=16, maxRowKeySizeBytes=4)
@@ -15,8 +17,9 @@ def main(steps):
     print("the counter stands at %d" % value)
     for step in range(steps):
         value += 1
-        table.Write("value", str(value))      # returns when every replica has it
+        table.Write("value", str(value))  # returns when every replica has it
         print("counted %d" % value)
+
 
 if __name__ == "__main__":
     try:

@@ -6,6 +6,7 @@
 
 Every call raises a SystemError with the code, unless the code is SA_AIS_OK.
 """
+
 import sys
 
 import asp
@@ -14,12 +15,14 @@ import aspMisc
 NAME = "journal"
 ENTRIES = 100
 
+
 def initialize():
     version = asp.SaVersionT()
     version.releaseCode = ord("B")
     version.majorVersion = 1
     version.minorVersion = 1
     return asp.saCkptInitialize(None, version)
+
 
 def open_journal(service):
     attributes = asp.SaCkptCheckpointCreationAttributesT()
@@ -32,6 +35,7 @@ def open_journal(service):
     flags = asp.SA_CKPT_CHECKPOINT_CREATE | asp.SA_CKPT_CHECKPOINT_READ | asp.SA_CKPT_CHECKPOINT_WRITE
     return asp.saCkptCheckpointOpen(service, NAME, attributes, flags, asp.SA_TIME_ONE_SECOND * 10)
 
+
 def count(journal):
     try:
         return int(asp.saCkptCheckpointRead(journal, ["count"]))
@@ -41,17 +45,19 @@ def count(journal):
         asp.saCkptSectionCreate(journal, "count", "0")
         return 0
 
+
 def add(journal, text):
     number = count(journal) + 1
     key = "entry %d" % number
     try:
         asp.saCkptSectionCreate(journal, key, text)
     except SystemError as e:
-        if e[0] != asp.SA_AIS_ERR_EXIST:      # left by an add that was interrupted
+        if e[0] != asp.SA_AIS_ERR_EXIST:  # left by an add that was interrupted
             raise
         asp.saCkptSectionOverwrite(journal, key, text)
     asp.saCkptSectionOverwrite(journal, "count", "%d" % number)
     print("entry %d is kept" % number)
+
 
 def show(journal):
     status = asp.SaCkptCheckpointDescriptorT()
@@ -59,10 +65,11 @@ def show(journal):
     print("%d sections, %d bytes" % (status.numberOfSections, status.memoryUsed))
     keys = ["entry %d" % number for number in range(1, count(journal) + 1)]
     if len(keys) == 1:
-        print(asp.saCkptCheckpointRead(journal, keys).decode())     # for one key the value itself
+        print(asp.saCkptCheckpointRead(journal, keys).decode())  # for one key the value itself
     elif keys:
         for text in asp.saCkptCheckpointRead(journal, keys):
             print(text.decode())
+
 
 def main(args):
     service = initialize()
@@ -76,6 +83,7 @@ def main(args):
         show(journal)
     asp.saCkptCheckpointClose(journal)
     asp.saCkptFinalize(service)
+
 
 if __name__ == "__main__":
     try:

@@ -6,11 +6,13 @@
 
 The functions of `asp` accept the handles of a table.
 """
+
 import sys
 import time
 
 import aspCheckpoint
 from asp import *
+
 
 def grant(table, what, who, seconds):
     try:
@@ -25,6 +27,7 @@ def grant(table, what, who, seconds):
     saCkptSectionExpirationTimeSet(table.ckptHdl, what, until)
     print("%s is %s's for %d seconds" % (what, who, seconds))
     return 0
+
 
 def show(table):
     iteration = saCkptSectionIterationInitialize(table.ckptHdl, SA_CKPT_SECTIONS_ANY, 0)
@@ -42,6 +45,7 @@ def show(table):
     saCkptSectionIterationFinalize(iteration)
     return 0
 
+
 def main(args):
     table = aspCheckpoint.Table("leases", 100, 64, 32)
     if args[:1] == ["grant"]:
@@ -52,6 +56,7 @@ def main(args):
         print("all leases are dropped")
         return 0
     return show(table)
+
 
 if __name__ == "__main__":
     try:

@@ -1,14 +1,16 @@
 """A phone book kept in a checkpoint: every program on every node sees the same entries.
 
-    python -m ckpt_client.asp examples/phonebook.py add Ada 1815
-    python -m ckpt_client.asp examples/phonebook.py find Ada
-    python -m ckpt_client.asp examples/phonebook.py remove Ada
-    python -m ckpt_client.asp examples/phonebook.py list
+python -m ckpt_client.asp examples/phonebook.py add Ada 1815
+python -m ckpt_client.asp examples/phonebook.py find Ada
+python -m ckpt_client.asp examples/phonebook.py remove Ada
+python -m ckpt_client.asp examples/phonebook.py list
 """
+
 import sys
 
 import aspCheckpoint
 from asp import *
+
 
 def find(book, name):
     try:
@@ -21,14 +23,15 @@ def find(book, name):
     print("%s: %s" % (name, number.decode()))
     return 0
 
+
 def main(args):
     # The positions are ASP's: name, rows, bytes of a row, bytes of a key, flags, retention in milliseconds.
     book = aspCheckpoint.Table("phonebook", 1000, 64, 64, SA_CKPT_WR_ALL_REPLICAS, SA_TIME_MAX)
     command = args[0] if args else "list"
     if command == "add":
-        book.Write(args[1], args[2])          # creates the entry, or sets it to exactly this
+        book.Write(args[1], args[2])  # creates the entry, or sets it to exactly this
     elif command == "remove":
-        book.Delete(args[1])                  # no error if it is missing
+        book.Delete(args[1])  # no error if it is missing
     elif command == "find":
         return find(book, args[1])
     elif command == "list":
@@ -38,6 +41,7 @@ def main(args):
         print("add NAME NUMBER | find NAME | remove NAME | list")
         return 2
     return 0
+
 
 if __name__ == "__main__":
     try:

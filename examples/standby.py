@@ -10,6 +10,7 @@ program's own node has it. When the active program has ended, start the standby:
 node the active one and continues after the last job that it finds there. Jobs whose results had not reached that
 replica are done again, so it must be harmless to do a job twice.
 """
+
 import sys
 
 import aspCheckpoint
@@ -17,11 +18,13 @@ from asp import *
 
 FLAGS = SA_CKPT_WR_ACTIVE_REPLICA | SA_CKPT_CHECKPOINT_COLLOCATED
 
+
 def work(table, last, jobs):
     for job in range(last + 1, last + jobs + 1):
         table.Write([("last", "%010d" % job), ("job %d" % (job % 8), "result of job %d" % job)])
         print("job %d done" % job)
-    table.Synchronize()                       # before a planned end: the standby has everything
+    table.Synchronize()  # before a planned end: the standby has everything
+
 
 def last_job(table):
     try:
@@ -31,14 +34,16 @@ def last_job(table):
             raise
         return 0
 
+
 def main(role, jobs):
     table = aspCheckpoint.Table("jobs", 16, 256, 16, FLAGS, 60 * 60 * 1000)
-    table.SetAutoActivate(False)              # which replica is active is our own decision
+    table.SetAutoActivate(False)  # which replica is active is our own decision
     table.Activate()
     last = last_job(table)
     if role == "standby":
         print("the standby takes over after job %d" % last)
     work(table, last, jobs)
+
 
 if __name__ == "__main__":
     try:

@@ -211,7 +211,8 @@ class Cluster(HostCluster):
 
     def _begin_again(self, node_id: str, incarnation: int) -> None:
         self.kill(node_id)
-        self.hosts[node_id].saved_incarnation = incarnation
+        host = self.hosts[node_id]
+        host.saved_incarnation = max(host.saved_incarnation, incarnation)
         self.restart(node_id)
 
     def fence(self, sender: str, node_id: str) -> None:

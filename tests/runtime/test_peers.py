@@ -382,9 +382,13 @@ async def test_a_node_that_begins_again_does_so_above_the_start_that_is_known(tm
             a.node.on[WallClockRead] = lambda event: [BeginAgain(2**62)]
             a.driver.handle(WallClockRead(0))
     assert first < 2**62 == begun.value.incarnation
-    state = StateDirectory(tmp_path / "state-a", "ckptd", "a", later_than=begun.value.incarnation)
-    assert state.incarnation == 2**62 + 1
-    state.close()
+    incarnations = set()
+    for name in ("state-a", "state-b", "state-c"):
+        state = StateDirectory(tmp_path / name, "ckptd", "a", later_than=begun.value.incarnation)
+        incarnations.add(state.incarnation)
+        state.close()
+    assert min(incarnations) > 2**62
+    assert len(incarnations) == 3, "a start that lost its state directory got the incarnation of another"
 
 
 @pytest.mark.parametrize("length", [3, 2**32 - 1])

@@ -200,3 +200,22 @@ def test_a_cluster_has_not_converged_while_a_fence_hook_may_still_cut_a_nodes_po
     assert why_not_converged(scenario.cluster) == "a fence hook may still cut the power of b"
     scenario.run_ms(3000)
     assert "fence hook" not in why_not_converged(scenario.cluster)
+
+
+def test_two_starts_above_the_incarnation_that_a_peer_knows_do_not_get_the_same_one() -> None:
+    """Seed 7268250: b's clock had been ahead, and it lost its disk twice. Both times c knew the same.
+
+    A node that had met the first took the second for that one, and ignored its heartbeats, whose stamps were
+    lower: b was never admitted again.
+    """
+    scenario = three_nodes()
+    host = scenario.cluster.hosts["b"]
+    seen = []
+    for _ in range(2):
+        scenario.faults.lose_disk("b")
+        scenario.cluster.begin_again("b", 10**9)
+        scenario.run_ms(100)
+        seen.append(host.incarnation)
+    assert min(seen) > 10**9
+    assert seen[0] != seen[1]
+    scenario.converge()

@@ -41,6 +41,9 @@ RESTARTED_AFTER_NS = 100 * MILLISECOND_NS
 BEGINS_AGAIN_NS = 20 * MILLISECOND_NS
 """A node that restarts on its own is back after about this time."""
 
+SPREAD = (2**10, 2**20)
+"""How far above the incarnation that a peer knows it starts: `runtime.host.state_directory` says why."""
+
 FENCED_FOR_NS = 3 * SECOND_NS
 """A machine whose power a fence hook has cut is switched on again within this time."""
 
@@ -144,7 +147,7 @@ class Cluster(HostCluster):
         host = self.machines[node_id]
         self.world.say(f"{node_id} starts again")
         self._end_process(node_id)
-        host.saved_incarnation = incarnation
+        host.saved_incarnation = incarnation + self.world.between(*SPREAD)
         self.world.after(BEGINS_AGAIN_NS, lambda: self.faults.restart(node_id))
 
     def send_client(self, link: int, data: bytes) -> None:

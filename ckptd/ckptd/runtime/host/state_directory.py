@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import json
 import os
+import secrets
 import time
 import urllib.parse
 import zlib
@@ -21,6 +22,15 @@ from ckptd.runtime.host.private_files import directory_fault, open_private, read
 _RECORD_MAGIC: Final = b"ckptd record 1\n"
 _CHECKSUM_BYTES: Final = 4
 _QUARANTINE_NAME_CHARS_MAX: Final = 80
+
+_SPREAD_MIN: Final = 2**20
+_SPREAD_MAX: Final = 2**32
+"""How far above an incarnation that a peer knows a node starts again, in ns.
+
+The peer may not know the node's latest incarnation. If the node took the next number, it could take the one
+of a process that others met and that lost its state directory. They would take the new process for that one,
+and miss its heartbeats, which have lower stamps.
+"""
 
 RECORD_BYTES_SPARE: Final = 64 * 1024
 """Space on the disk that must be free at the start. The record of the largest cluster is smaller."""
@@ -43,6 +53,7 @@ class StateDirectory:
     ) -> None:
         """Create the directory if it is missing, lock it, and begin an incarnation above `later_than`.
 
+        No other start of this node has that incarnation, also if it lost its state directory in between.
         Raises: StartError.
         """
         self.path = path
@@ -156,7 +167,8 @@ class StateDirectory:
                 raise StartError(
                     f"the state directory {self.path} belongs to node {owner[1]!r} of cluster {owner[0]!r}"
                 )
-        incarnation = max(last, later_than, time.time_ns() - 1) + 1
+        above = later_than + _SPREAD_MIN + secrets.randbelow(_SPREAD_MAX - _SPREAD_MIN) if later_than else 0
+        incarnation = max(last, above, time.time_ns() - 1) + 1
         if incarnation > INCARNATION_MAX:
             raise StartError(
                 f"{self.path / 'node.json'} or another node already knows the highest possible "

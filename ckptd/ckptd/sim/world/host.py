@@ -135,6 +135,8 @@ class Host:
         self.start_count = 0
         self.saved_incarnation = 0
         """The last incarnation, as the state directory has it."""
+        self._incarnations: set[int] = set()
+        """The incarnations of all its starts."""
         self.disk = Disk(world, self.deliver)
         self.crash_plan: CrashPlan | None = None
         """None while no crash is due."""
@@ -171,9 +173,15 @@ class Host:
         self.powered = True
         self.paused = False
         self.start_count += 1
-        # No two starts have the same incarnation. After the loss of its disk a node may get a lower one than
-        # before.
-        self.incarnation = max(self.start_count, self.saved_incarnation + 1) + self.outside.clock_ahead()
+        # After the loss of its disk a node may get a lower incarnation than before.
+        clock = self.start_count + self.outside.clock_ahead()
+        self.incarnation = max(clock, self.saved_incarnation + 1)
+        if self.incarnation in self._incarnations:
+            raise Violation(
+                "one process per incarnation",
+                f"{self.node_id} starts with incarnation {self.incarnation} for the second time",
+            )
+        self._incarnations.add(self.incarnation)
         self.saved_incarnation = self.incarnation
         self.crash_plan = None
         self._inbox.clear()
