@@ -91,8 +91,8 @@ FAULTS = {
     "the state directory is full, or read-only": (
         "core/test_disk.py::test_a_node_whose_disk_is_full_serves_on_and_says_so",
         "core/test_disk.py::test_a_node_whose_disk_is_full_gives_no_vote",
-        "runtime/test_state.py::test_a_full_disk_is_refused_at_the_start_and_survived_later",
-        "runtime/test_state.py::test_a_read_only_file_system_is_refused",
+        "runtime/test_state_directory.py::test_a_full_disk_is_refused_at_the_start_and_survived_later",
+        "runtime/test_state_directory.py::test_a_read_only_file_system_is_refused",
     ),
     "memory is full": (
         "core/test_memory.py::test_what_goes_beyond_the_limit_is_refused_and_changes_nothing",

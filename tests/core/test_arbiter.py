@@ -11,11 +11,12 @@ from tests.core.lone_hub import LoneHub
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame, FrameDecoder, FrameError
 from ckpt_protocol.messages import Kind
-from ckptd.core.arbiter.durable_state import NEVER_RECORDED, DurableState, StateStore, parse_state
+from ckptd.core.arbiter.disk_record import NEVER_RECORDED, DiskRecord, parse_disk_record
 from ckptd.core.arbiter.etcd import EtcdArbiter
 from ckptd.core.arbiter.local import BACK_OFF_STEP_NS, Arbiter, LocalArbiter, NextViewRule
 from ckptd.core.arbiter.make_arbiter import make_arbiter
 from ckptd.core.arbiter.paxos import PROPOSAL_NS, PaxosArbiter
+from ckptd.core.arbiter.wait_for_disk import RecordStore
 from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.events import Effect, Persist, SendPeer
 from ckptd.core.liveness.liveness import Liveness
@@ -34,14 +35,14 @@ def context_of(node_id: str, now_ns: int = 0, voters: tuple[str, ...] = VOTERS, 
     return context
 
 
-def arbiter_of(context: Context, record: DurableState | None = None) -> Arbiter:
+def arbiter_of(context: Context, record: DiskRecord | None = None) -> Arbiter:
     """The arbiter that the settings name, with a disk that is not empty."""
-    disk = StateStore(context, (record or DurableState()).pack())
+    disk = RecordStore(context, (record or DiskRecord()).pack())
     hub = LoneHub()
     return make_arbiter(context, disk, hub, Liveness(context, hub))
 
 
-def voter_of(node_id: str, record: DurableState | None = None, **changes: Any) -> PaxosArbiter:
+def voter_of(node_id: str, record: DiskRecord | None = None, **changes: Any) -> PaxosArbiter:
     arbiter = arbiter_of(context_of(node_id, **changes), record)
     assert isinstance(arbiter, PaxosArbiter)
     return arbiter
@@ -53,12 +54,12 @@ def decided_by(arbiter: Arbiter) -> list[View]:
     return arbiter.hub.decided
 
 
-def persist(arbiter: Arbiter) -> DurableState:
+def persist(arbiter: Arbiter) -> DiskRecord:
     """The disk has written what was asked; what waited for it happens. Returns the record."""
     writes = [effect for effect in arbiter.context.effects if isinstance(effect, Persist)]
     arbiter.context.effects.clear()
     arbiter.store.on_persisted(writes[-1].number)
-    return parse_state(writes[-1].record)
+    return parse_disk_record(writes[-1].record)
 
 
 def next_view(mark: int) -> NextViewRule:
@@ -89,7 +90,7 @@ class Cluster:
     def start(self, node_id: str) -> PaxosArbiter:
         """A (new) start of a node: it knows what is on its disk only."""
         context = context_of(node_id, self.now_ns, self.voters, arbiter="majority")
-        disk = StateStore(context, self.disks[node_id])
+        disk = RecordStore(context, self.disks[node_id])
         disk.amnesiac = False
         hub = LoneHub()
         return PaxosArbiter(context, disk, hub, Liveness(context, hub))
@@ -202,7 +203,7 @@ def test_a_local_arbiter_notes_newer_views_of_others_only() -> None:
 
 
 def test_what_waits_for_a_record_happens_when_it_or_a_later_one_is_on_disk() -> None:
-    disk = StateStore(context_of("a"), b"")
+    disk = RecordStore(context_of("a"), b"")
     done: list[str] = []
     disk.persist(lambda: done.append("first"))
     disk.persist()
@@ -217,7 +218,7 @@ def test_what_waits_for_a_record_happens_when_it_or_a_later_one_is_on_disk() -> 
 
 def test_nothing_that_waits_happens_while_the_disk_fails_and_all_of_it_when_it_works_again() -> None:
     context = context_of("a")
-    disk = StateStore(context, b"")
+    disk = RecordStore(context, b"")
     done: list[str] = []
     disk.persist(lambda: done.append("promise"))
     disk.on_failed("no space left")
@@ -235,17 +236,17 @@ def test_nothing_that_waits_happens_while_the_disk_fails_and_all_of_it_when_it_w
 
 
 def test_an_empty_disk_is_forgetful_and_may_have_installed_anything() -> None:
-    assert StateStore(context_of("a"), b"").amnesiac
-    assert StateStore(context_of("a"), b"").installed_by_earlier_incarnations > 2**60
-    kept = StateStore(context_of("a"), DurableState(installed_epoch=7).pack())
+    assert RecordStore(context_of("a"), b"").amnesiac
+    assert RecordStore(context_of("a"), b"").installed_by_earlier_incarnations > 2**60
+    kept = RecordStore(context_of("a"), DiskRecord(installed_epoch=7).pack())
     assert (kept.amnesiac, kept.installed_by_earlier_incarnations) == (False, 7)
 
 
 def test_a_record_is_the_same_after_a_restart() -> None:
     view = successor_view(bootstrap_view(1, {"a": 1, "b": 2}), 2, {"a": 1})
-    for record in (DurableState(), DurableState((3, "b"), (2, "a"), view), DurableState((3, "b"))):
-        assert parse_state(record.pack()) == record
-    assert parse_state(b"") == DurableState(installed_epoch=NEVER_RECORDED)
+    for record in (DiskRecord(), DiskRecord((3, "b"), (2, "a"), view), DiskRecord((3, "b"))):
+        assert parse_disk_record(record.pack()) == record
+    assert parse_disk_record(b"") == DiskRecord(installed_epoch=NEVER_RECORDED)
 
 
 @pytest.mark.parametrize(
@@ -253,7 +254,7 @@ def test_a_record_is_the_same_after_a_restart() -> None:
 )
 def test_a_record_that_is_none_is_an_error(packed: bytes) -> None:
     with pytest.raises(FrameError):
-        parse_state(packed)
+        parse_disk_record(packed)
 
 
 # -- three arbiters
@@ -265,7 +266,7 @@ def test_one_proposer_decides_and_every_voter_has_the_view_on_disk() -> None:
     assert cluster.decided == []
     cluster.deliver_all()
     assert cluster.decided == [("a", bootstrap_view(1, {"a": 1}))]
-    assert [parse_state(cluster.disks[node_id]).view for node_id in VOTERS] == [
+    assert [parse_disk_record(cluster.disks[node_id]).view for node_id in VOTERS] == [
         bootstrap_view(1, {"a": 1})
     ] * 3
 
@@ -297,15 +298,15 @@ def test_a_single_voter_decides_alone_with_its_view_on_disk_first() -> None:
     cluster.wait()
     cluster.propose("a")
     assert [view.epoch for _, view in cluster.decided] == [1, 2]
-    assert parse_state(cluster.disks["a"]).view == cluster.decided[-1][1]
+    assert parse_disk_record(cluster.disks["a"]).view == cluster.decided[-1][1]
 
 
 def test_every_promise_and_acceptance_is_on_disk_before_it_is_said() -> None:
     voter = voter_of("b")
     view = bootstrap_view(1, {"a": 1})
     for kind, body, record in (
-        (Kind.PREPARE, ["a"], DurableState((4, "a"))),
-        (Kind.ACCEPT, ["a", view.fields()], DurableState((4, "a"), (4, "a"), view)),
+        (Kind.PREPARE, ["a"], DiskRecord((4, "a"))),
+        (Kind.ACCEPT, ["a", view.fields()], DiskRecord((4, "a"), (4, "a"), view)),
     ):
         voter.receive("a", Frame(kind, 4, 0, 0, pack_body(body)))
         assert [type(effect) for effect in voter.context.effects] == [Persist]
@@ -350,7 +351,7 @@ def test_a_promise_is_kept_over_a_restart() -> None:
         frame = Frame(kind, number, 0, 0, pack_body(body))
         cluster.event("b", lambda arbiter, frame=frame: arbiter.receive("a", frame))
     assert [frame.c for _, _, frame in cluster.network] == [0, 0, 0]
-    assert parse_state(cluster.disks["b"]) == DurableState((9, "c"), installed_epoch=NEVER_RECORDED)
+    assert parse_disk_record(cluster.disks["b"]) == DiskRecord((9, "c"), installed_epoch=NEVER_RECORDED)
 
 
 def test_a_restarted_proposer_never_uses_a_ballot_again() -> None:
@@ -380,7 +381,7 @@ def test_a_decided_view_is_found_by_the_next_proposer_whatever_majority_answers(
 
 
 def test_the_rule_is_given_the_view_of_the_highest_accepted_ballot() -> None:
-    arbiter = voter_of("a", DurableState((2, "a"), (2, "a"), bootstrap_view(7, {"a": 1})))
+    arbiter = voter_of("a", DiskRecord((2, "a"), (2, "a"), bootstrap_view(7, {"a": 1})))
     given: list[View | None] = []
     arbiter.propose(lambda current: given.append(current))
     persist(arbiter)
@@ -396,7 +397,7 @@ def test_nothing_is_accepted_when_the_rule_allows_nothing() -> None:
     cluster.deliver_all()
     assert cluster.decided == []
     assert not cluster.arbiters["a"].busy
-    assert all(parse_state(cluster.disks[node_id]).view is None for node_id in VOTERS)
+    assert all(parse_disk_record(cluster.disks[node_id]).view is None for node_id in VOTERS)
 
 
 def test_of_two_rivals_the_one_with_the_lower_ballot_loses_and_backs_off() -> None:
@@ -436,7 +437,7 @@ def test_a_proposal_without_a_majority_is_given_up_in_time() -> None:
 
 
 def test_votes_that_come_twice_or_for_another_ballot_do_not_count() -> None:
-    arbiter = voter_of("a", DurableState((4, "e")), voters=("a", "b", "c", "d", "e"))
+    arbiter = voter_of("a", DiskRecord((4, "e")), voters=("a", "b", "c", "d", "e"))
     decided = decided_by(arbiter)
     arbiter.propose(next_view(1))
     persist(arbiter)
@@ -471,14 +472,14 @@ def test_a_vote_of_other_fields_is_the_senders_fault(kind: int, fields: Any) -> 
     with pytest.raises(FrameError):
         arbiter.receive("b", Frame(kind, 1, 0, 1, pack_body(fields)))
     assert arbiter.context.effects == []
-    assert arbiter.store.state == DurableState()
+    assert arbiter.store.record == DiskRecord()
 
 
 def test_a_vote_of_who_is_no_voter_is_the_senders_fault() -> None:
     arbiter = voter_of("a")
     with pytest.raises(FrameError):
         arbiter.receive("z", Frame(Kind.PREPARE, 1, 0, 0, pack_body(["z"])))
-    assert arbiter.store.state == DurableState()
+    assert arbiter.store.record == DiskRecord()
 
 
 def test_a_proposal_with_promises_that_were_asked_for_ahead_takes_one_round() -> None:

@@ -553,7 +553,7 @@ def test_a_voter_that_took_a_lower_view_still_tells_that_its_own_forced_view_is_
     cluster.start("b")
     cluster.until(lambda: cluster.serving("b"))
     cluster.client("b").open().write(b"k", b"v")
-    cluster.until(lambda: cluster.node("a").store.state.view == cluster.node("b").view)
+    cluster.until(lambda: cluster.node("a").store.record.view == cluster.node("b").view)
     cluster.run(200)
     assert cluster.node("b").context.epoch < forced_epoch
     cluster.kill("c")

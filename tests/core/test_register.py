@@ -3,7 +3,7 @@
 from tests.core.cluster import Cluster, nodes
 from tests.core.lone_hub import LoneHub
 
-from ckptd.core.arbiter.durable_state import DurableState
+from ckptd.core.arbiter.disk_record import DiskRecord
 from ckptd.core.arbiter.etcd import EtcdArbiter
 from ckptd.core.events import AskRegister
 from ckptd.core.view import bootstrap_view
@@ -109,7 +109,7 @@ def test_an_answer_to_an_older_question_counts_for_nothing() -> None:
     assert arbiter.busy and decided == []
     arbiter.on_answered(asked.number, False, 0, None)
     assert arbiter.number == asked.number + 1 and arbiter.proposed == bootstrap_view(9, {"a": 1})
-    arbiter.on_answered(arbiter.number, True, 1, DurableState().pack())
+    arbiter.on_answered(arbiter.number, True, 1, DiskRecord().pack())
     assert decided == [bootstrap_view(9, {"a": 1})]
 
 

@@ -20,7 +20,7 @@ from ckpt_protocol.constants import (
 )
 from ckpt_protocol.framing import Frame, FrameDecoder, FrameError
 from ckpt_protocol.messages import Kind, Op
-from ckptd.core.arbiter.durable_state import parse_state
+from ckptd.core.arbiter.disk_record import parse_disk_record
 from ckptd.core.directory.directory import Directory, DirectoryOp
 from ckptd.core.events import PeerReceived
 from ckptd.core.replication.active_replica import ActiveReplica
@@ -487,15 +487,15 @@ def test_what_is_known_ends_with_the_session_and_the_checkpoint() -> None:
         client.call(Kind.DETACH)
     cluster.run(20_000)
     assert all(not node.context.stops.known for node in cluster.running())
-    assert all(not node.store.state.stops for node in cluster.running())
+    assert all(not node.store.record.stops for node in cluster.running())
 
 
 def test_a_record_from_before_there_were_stops_is_read() -> None:
     packed = pack_body([[3, "a"], [2, "b"], None, 4])
-    assert parse_state(packed).stops == ()
-    record = parse_state(packed)
+    assert parse_disk_record(packed).stops == ()
+    record = parse_disk_record(packed)
     record.stops = (stop(1), stop(2, Phase.STAGE, "b"))
-    assert parse_state(record.pack()) == record
+    assert parse_disk_record(record.pack()) == record
 
 
 def stop(number: int, phase: int = Phase.ORDER, node_id: str = "a", creation_id: int = 5) -> Stop:

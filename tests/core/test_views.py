@@ -23,7 +23,7 @@ def members(cluster: Cluster, node_id: str) -> list[str]:
 
 def promised(cluster: Cluster, node_id: str) -> tuple[int, str]:
     """The highest ballot that a voter promised."""
-    return cluster.node(node_id).store.state.promised
+    return cluster.node(node_id).store.record.promised
 
 
 # -- cold starts

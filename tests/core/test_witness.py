@@ -4,7 +4,7 @@ from tests.core.cluster import Cluster, nodes
 
 from ckpt_protocol.codes import OK, UNAVAILABLE
 from ckpt_protocol.messages import Kind
-from ckptd.core.arbiter.durable_state import ANY_EPOCH, DurableState
+from ckptd.core.arbiter.disk_record import ANY_EPOCH, DiskRecord
 from ckptd.core.witness import Witness
 
 
@@ -216,7 +216,7 @@ def test_who_has_installed_a_view_and_voted_for_none_has_history_too() -> None:
 def test_one_empty_disk_among_voters_that_never_saw_a_view_is_no_first_start() -> None:
     """Seed 833: b and c had founded epoch 1; b lost its disk, c was cut off, and a had only promised something."""
     cluster = Cluster("abc")
-    cluster.hosts["a"].disk.record = DurableState((1, "b")).pack()
+    cluster.hosts["a"].disk.record = DiskRecord((1, "b")).pack()
     cluster.start("a", "b")
     cluster.run(5000)
     assert not cluster.serving("a") and not cluster.serving("b")

@@ -215,7 +215,7 @@ async def test_a_disk_that_fails_does_not_end_the_daemon(tmp_path: Path) -> None
 async def test_a_disk_that_hangs_holds_the_daemon_up_for_a_bounded_time_and_keeps_the_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(daemon_effects, "STATE_WRITE_LIMIT_S", 0.01)
+    monkeypatch.setattr(daemon_effects, "DISK_WRITE_LIMIT_S", 0.01)
     entered, release = threading.Event(), threading.Event()
 
     def hang(self: StateDirectory, record: bytes) -> None:

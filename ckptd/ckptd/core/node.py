@@ -5,9 +5,9 @@ from typing import Any, assert_never
 
 from ckpt_protocol.framing import Frame, FrameError
 from ckpt_protocol.requests import Describe, Operate
-from ckptd.core.arbiter.durable_state import StateStore
 from ckptd.core.arbiter.etcd import EtcdArbiter
 from ckptd.core.arbiter.make_arbiter import make_arbiter
+from ckptd.core.arbiter.wait_for_disk import RecordStore
 from ckptd.core.client_request import Request
 from ckptd.core.containment import drop_heartbeat
 from ckptd.core.context import NEVER_NS, Context
@@ -84,7 +84,7 @@ class Node(Hub):
         self.context = context = Context(settings, incarnation, now_ns, wall_offset_ns, transport)
         self.liveness = liveness = Liveness(context, self)
         self.heartbeats = liveness.heartbeats
-        self.store = StateStore(context, record)
+        self.store = RecordStore(context, record)
         self.arbiter = make_arbiter(context, self.store, self, liveness)
         self.replicator = replicator = DirectoryReplicator(context, Directory(), self)
         self.reconfiguration = reconfiguration = Reconfiguration(
@@ -330,7 +330,7 @@ class Node(Hub):
     # -- what the parts ask of their node (see `Hub`)
 
     def known_views(self) -> tuple[View | None, ...]:
-        return self.reconfiguration.decided, self.store.state.view
+        return self.reconfiguration.decided, self.store.record.view
 
     def on_decided(self, view: View) -> None:
         self.reconfiguration.on_decided(view)

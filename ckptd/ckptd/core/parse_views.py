@@ -15,7 +15,7 @@ ROUND_MAX: Final = 2**62
 """The highest round of a ballot. A round grows by one at a time, so there is room above for what follows."""
 
 EARLIER_EPOCH_MAX: Final = 2**62
-"""What a lost disk reports for earlier incarnations (`durable_state.ANY_EPOCH`)."""
+"""What a lost disk reports for earlier incarnations (`disk_record.ANY_EPOCH`)."""
 
 _PAST_MEMBERSHIPS_MAX: Final = NODES_MAX * (PAST_MEMBERSHIPS_MAX + 1)
 

@@ -11,8 +11,8 @@ from ckpt_protocol.framing import Frame, FrameError
 from ckpt_protocol.messages import Kind, Verb, answer_error, answer_ok, encode_answer
 from ckpt_protocol.refusal import RequestError
 from ckpt_protocol.requests import parse_describe, parse_nothing, parse_operate
-from ckptd.core.arbiter.durable_state import StateStore
 from ckptd.core.arbiter.paxos import PaxosArbiter
+from ckptd.core.arbiter.wait_for_disk import RecordStore
 from ckptd.core.containment import close_client, close_peer, contain_client, drop_heartbeat
 from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.events import (
@@ -62,7 +62,7 @@ class Witness(VoterHub):
         self.context = context = Context(settings, incarnation, now_ns, wall_offset_ns, transport)
         self.liveness = Liveness(context, self)
         self.heartbeats = self.liveness.heartbeats
-        self.store = StateStore(context, record)
+        self.store = RecordStore(context, record)
         self.arbiter = PaxosArbiter(context, self.store, self, self.liveness)
         self.proposal = MembershipProposal(context, self.liveness)
         self.liveness.own.disk_epoch = self.store.epoch
@@ -148,7 +148,7 @@ class Witness(VoterHub):
     # -- what the parts ask of their node (see `VoterHub`)
 
     def known_views(self) -> tuple[View | None, ...]:
-        return self.decided, self.store.state.view
+        return self.decided, self.store.record.view
 
     def on_decided(self, view: View) -> None:
         raise AssertionError("a witness does not propose views")

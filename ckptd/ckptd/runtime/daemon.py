@@ -17,7 +17,7 @@ from ckptd.runtime.config.addresses import HostPort
 from ckptd.runtime.config.model import Config
 from ckptd.runtime.counters import Counters
 from ckptd.runtime.driver import Driver
-from ckptd.runtime.effects.daemon_effects import STATE_WRITE_LIMIT_S
+from ckptd.runtime.effects.daemon_effects import DISK_WRITE_LIMIT_S
 from ckptd.runtime.errors import BegunAgain, NodeFailed
 from ckptd.runtime.event_log_writer import EventLogWriter
 from ckptd.runtime.event_recorder import EventRecorder
@@ -43,7 +43,7 @@ LEAVE_MARGIN_S: Final = 2.0
 DRAIN_LIMIT_S: Final = 1.0
 """How long the last answers may take to reach their clients."""
 
-END_LIMIT_S: Final = DRAIN_LIMIT_S + STATE_WRITE_LIMIT_S
+END_LIMIT_S: Final = DRAIN_LIMIT_S + DISK_WRITE_LIMIT_S
 """The time that we ask systemd for in addition to the hand-over, so that it does not kill a node that waits
 for a peer."""
 

@@ -9,8 +9,8 @@ from typing import Final
 from ckpt_protocol.bounds import VIEW_BOUNDS
 from ckpt_protocol.codec import bounded_array, pack_body
 from ckpt_protocol.framing import FrameError
-from ckptd.core.arbiter.durable_state import StateStore
 from ckptd.core.arbiter.local import Arbiter, NextViewRule
+from ckptd.core.arbiter.wait_for_disk import RecordStore
 from ckptd.core.context import Context
 from ckptd.core.events import AskRegister
 from ckptd.core.hub import VoterHub
@@ -26,7 +26,7 @@ class EtcdArbiter(Arbiter):
 
     has_voters = True
 
-    def __init__(self, context: Context, store: StateStore, hub: VoterHub) -> None:
+    def __init__(self, context: Context, store: RecordStore, hub: VoterHub) -> None:
         super().__init__(context, store, hub)
         nodes = 1 + len(context.settings.peers)
         self.quorum = nodes // 2 + 1
@@ -71,7 +71,7 @@ class EtcdArbiter(Arbiter):
             self.context.raise_alarm("arbiter", f"what the register holds is not a view: {error}")
             self._fail()
             return
-        if stored is not None and (stored.epoch > self.store.epoch or self.store.state.view is None):
+        if stored is not None and (stored.epoch > self.store.epoch or self.store.record.view is None):
             self._adopt(stored)  # Another node decided it, or we did and the answer was lost.
             return
         next_view_rule, lost = self.next_view_rule, self.proposed is not None
@@ -112,7 +112,7 @@ class EtcdArbiter(Arbiter):
 
     def on_decided_elsewhere(self, view: View) -> None:
         if view.epoch > self.store.epoch:
-            self.store.state.view = view
+            self.store.record.view = view
             self.store.persist()
 
     def update_alarm(self, reachable: int) -> None:

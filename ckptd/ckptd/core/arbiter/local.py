@@ -3,7 +3,7 @@
 An arbiter decides whether a view may follow another. Each is one compare-and-swap register that holds the
 last decided view. `propose` takes the rule that computes the next view from the current one. When a view
 has been decided, the arbiter tells the node; a proposal that fails is made again later. What a register
-promises is on disk before it is sent (`durable_state.StateStore`).
+promises is on disk before it is sent (`wait_for_disk.RecordStore`).
 
 `LocalArbiter` is the register on a node's own disk, for `single` and `pair`. `paxos` and `etcd` hold the
 two others.
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ckpt_protocol.framing import Frame
-from ckptd.core.arbiter.durable_state import PendingView, StateStore
+from ckptd.core.arbiter.wait_for_disk import PendingView, RecordStore
 from ckptd.core.context import Context
 from ckptd.core.hub import VoterHub
 from ckptd.core.parse_views import Ballot
@@ -33,7 +33,7 @@ class Arbiter:
     has_voters = False
     """True if the view on a node's own disk may be undecided, or may not be the last one."""
 
-    def __init__(self, context: Context, store: StateStore, hub: VoterHub) -> None:
+    def __init__(self, context: Context, store: RecordStore, hub: VoterHub) -> None:
         self.context = context
         self.hub = hub
         self.store = store
@@ -95,7 +95,7 @@ class LocalArbiter(Arbiter):
     def propose(self, next_view_rule: NextViewRule) -> None:
         if self.store.failing:
             return
-        view = next_view_rule(self.store.state.view)
+        view = next_view_rule(self.store.record.view)
         if view is None:
             return
         self.busy = True
@@ -117,7 +117,7 @@ class LocalArbiter(Arbiter):
         """
         return (
             ""
-            if next_view_rule(self.store.state.view) == view
+            if next_view_rule(self.store.record.view) == view
             else "the view has changed in the meantime, so a different view must follow"
         )
 
@@ -130,5 +130,5 @@ class LocalArbiter(Arbiter):
 
     def on_decided_elsewhere(self, view: View) -> None:
         if view.epoch > self.store.epoch:
-            self.store.state.view = view
+            self.store.record.view = view
             self.store.persist()

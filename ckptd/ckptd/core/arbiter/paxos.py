@@ -10,8 +10,9 @@ from typing import Any, Final
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame, FrameError, encode_frame
 from ckpt_protocol.messages import Kind
-from ckptd.core.arbiter.durable_state import NO_BALLOT, StateStore
+from ckptd.core.arbiter.disk_record import NO_BALLOT
 from ckptd.core.arbiter.local import Arbiter, NextViewRule
+from ckptd.core.arbiter.wait_for_disk import RecordStore
 from ckptd.core.context import Context
 from ckptd.core.hub import VoterHub
 from ckptd.core.liveness.liveness import Liveness
@@ -36,7 +37,7 @@ class PaxosArbiter(Arbiter):
 
     has_voters = True
 
-    def __init__(self, context: Context, store: StateStore, hub: VoterHub, liveness: Liveness) -> None:
+    def __init__(self, context: Context, store: RecordStore, hub: VoterHub, liveness: Liveness) -> None:
         super().__init__(context, store, hub)
         self.liveness = liveness
         self.voters = context.settings.voters
@@ -49,7 +50,7 @@ class PaxosArbiter(Arbiter):
         self.promises: dict[str, tuple[Ballot, View | None]] = {}
         self.acceptances: dict[str, None] = {}
         self.since_ns = 0
-        self.highest_round = store.state.promised[0]
+        self.highest_round = store.record.promised[0]
 
     # -- proposing
 
@@ -80,7 +81,7 @@ class PaxosArbiter(Arbiter):
         """Return True if promises were requested ahead, lately, and this voter promised no higher one."""
         return (
             self.prepared_ahead
-            and self.store.state.promised <= self.ballot
+            and self.store.record.promised <= self.ballot
             and self.context.now_ns - self.since_ns < PREPARED_AHEAD_TTL_NS
         )
 
@@ -90,7 +91,7 @@ class PaxosArbiter(Arbiter):
         self.proposed = None
         self.promises, self.acceptances = {}, {}
         self.since_ns = context.now_ns
-        self.highest_round = max(self.highest_round, self.store.state.promised[0]) + 1
+        self.highest_round = max(self.highest_round, self.store.record.promised[0]) + 1
         self.ballot = ballot = (self.highest_round, context.node_id)
         context.wake_at(context.now_ns + PROPOSAL_NS)
         self._send_voters(encode_frame(Kind.PREPARE, ballot[0], context.epoch, 0, pack_body([ballot[1]])))
@@ -172,7 +173,7 @@ class PaxosArbiter(Arbiter):
 
     def _begin_command(self) -> Ballot | None:
         self.busy = self.prepared_ahead = False
-        self.highest_round = max(self.highest_round, self.store.state.promised[0]) + FORCED_ROUNDS
+        self.highest_round = max(self.highest_round, self.store.record.promised[0]) + FORCED_ROUNDS
         return self.highest_round, self.context.node_id
 
     def update_alarm(self, reachable: int) -> None:
@@ -212,7 +213,7 @@ class PaxosArbiter(Arbiter):
             return False
         # Our heartbeats say `amnesiac` until there is a view: others may need to count us.
         self.store.amnesiac = False
-        self.store.state.installed_epoch = 0
+        self.store.record.installed_epoch = 0
         return True
 
     def on_decided_elsewhere(self, view: View) -> None:
@@ -227,15 +228,15 @@ class PaxosArbiter(Arbiter):
         self.liveness.own.amnesiac = False
 
     def _vote_promise(self, proposer: str, ballot: Ballot) -> None:
-        state = self.store.state
+        record = self.store.record
         if not self._may_vote():
             return
-        if ballot > state.promised:
-            state.promised = ballot
-            promise = (ballot, state.accepted, state.view)
+        if ballot > record.promised:
+            record.promised = ballot
+            promise = (ballot, record.accepted, record.view)
             self.store.persist(lambda: self._answer_promise(proposer, ballot, True, promise))
         else:
-            self._answer_promise(proposer, ballot, False, (state.promised, state.accepted, state.view))
+            self._answer_promise(proposer, ballot, False, (record.promised, record.accepted, record.view))
 
     def _answer_promise(self, proposer: str, ballot: Ballot, granted: bool, promise: Promise) -> None:
         if proposer == self.context.node_id:
@@ -246,15 +247,15 @@ class PaxosArbiter(Arbiter):
         self._reply(proposer, Kind.PROMISE, ballot, granted, body)
 
     def _vote_accept(self, proposer: str, ballot: Ballot, view: View) -> None:
-        state = self.store.state
+        record = self.store.record
         if not self._may_vote():
             return
-        if ballot >= state.promised:
-            state.promised = state.accepted = ballot
-            state.view = view
+        if ballot >= record.promised:
+            record.promised = record.accepted = ballot
+            record.view = view
             self.store.persist(lambda: self._answer_accepted(proposer, ballot, True, ballot))
         else:
-            self._answer_accepted(proposer, ballot, False, state.promised)
+            self._answer_accepted(proposer, ballot, False, record.promised)
 
     def _answer_accepted(self, proposer: str, ballot: Ballot, granted: bool, promised: Ballot) -> None:
         if proposer == self.context.node_id:

@@ -11,7 +11,7 @@ have what it acknowledged then. A node that continues without proof accepts that
 
 from typing import Final
 
-from ckptd.core.arbiter.durable_state import StateStore
+from ckptd.core.arbiter.wait_for_disk import RecordStore
 from ckptd.core.context import Context
 from ckptd.core.events import Fence
 from ckptd.core.liveness.liveness import Liveness
@@ -49,7 +49,7 @@ def epoch_of_command(settings: Settings, last_epoch: int) -> int:
 class PairPolicy:
     """Decides whether this node may propose the view that follows; `waiting_for` says why not."""
 
-    def __init__(self, context: Context, liveness: Liveness, store: StateStore) -> None:
+    def __init__(self, context: Context, liveness: Liveness, store: RecordStore) -> None:
         self.context = context
         self.liveness = liveness
         self.store = store

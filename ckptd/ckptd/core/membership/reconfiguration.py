@@ -10,7 +10,7 @@ from typing import Final
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame, encode_frame
 from ckpt_protocol.messages import Kind
-from ckptd.core.arbiter.durable_state import ANY_EPOCH
+from ckptd.core.arbiter.disk_record import ANY_EPOCH
 from ckptd.core.arbiter.local import Arbiter
 from ckptd.core.context import Context
 from ckptd.core.directory.directory import Directory
@@ -69,7 +69,7 @@ class Reconfiguration:
             # There are no votes here that a view could give back by naming this node: what a lost disk knew
             # stays unknown until a view is installed.
             liveness.own.amnesiac = self.store.installed_by_earlier_incarnations == ANY_EPOCH
-            self.decided = self.store.state.view
+            self.decided = self.store.record.view
             liveness.own.decided_epoch = self.store.epoch
 
     @property
@@ -332,9 +332,9 @@ class Reconfiguration:
     def _note_outlived_command(self) -> None:
         """Record, and tell the others, that the disk ends with a forced view in which nobody can serve."""
         store = self.store
-        if store.state.outlived_epoch != store.epoch and self._has_outlived_command():
-            store.state.outlived_epoch = store.epoch
-        self.liveness.own.outlived_command = 0 < store.epoch == store.state.outlived_epoch
+        if store.record.outlived_epoch != store.epoch and self._has_outlived_command():
+            store.record.outlived_epoch = store.epoch
+        self.liveness.own.outlived_command = 0 < store.epoch == store.record.outlived_epoch
 
     def _has_outlived_command(self) -> bool:
         """Return True if the disk ends with a forced view of an earlier incarnation that nobody can serve in.
@@ -343,7 +343,7 @@ class Reconfiguration:
         its other members is heard and does not know it. Serving takes every member, so it never began, and
         never will: the earlier incarnation died as soon as its disk had the view.
         """
-        view, context = self.store.state.view, self.context
+        view, context = self.store.record.view, self.context
         if self._ends_with_forced_view() and self._is_known_to_nobody(self.store.epoch):
             return True
         if view is None or not view.operator_forced or view.epoch != self.store.epoch:
@@ -365,7 +365,7 @@ class Reconfiguration:
         The disk may have no more than its epoch: if another node forced it, or if the register has taken a
         lower view since. Then the epoch shows it, which no arbiter would have reached.
         """
-        epoch, view = self.store.epoch, self.store.state.view
+        epoch, view = self.store.epoch, self.store.record.view
         if view is not None and view.epoch == epoch:
             return view.operator_forced
         of_a_command = (view.epoch if view is not None else 0) + EPOCH_JUMP_DATA_LOSS // 2
@@ -378,7 +378,7 @@ class Reconfiguration:
         lost. The members of a view are configured nodes. So whoever serves in it is one of them, and knows
         it; unless nodes are configured differently.
         """
-        view, peers = self.store.state.view, self.context.settings.peers
+        view, peers = self.store.record.view, self.context.settings.peers
         if self.liveness.own.decided_epoch >= epoch:
             return False
         if view is not None and not {self.context.node_id, *peers} >= set(view.members):
@@ -427,7 +427,7 @@ class Reconfiguration:
 
     def declare_dead(self, node_id: str) -> None:
         """Let every known incarnation of a silent node count as dead."""
-        named = incarnations_in(node_id, (self.decided, self.store.state.view))
+        named = incarnations_in(node_id, (self.decided, self.store.record.view))
         self.liveness.deaths.declare_dead(node_id, max([self.liveness.peers[node_id].incarnation, *named]))
         self._declared_lost_ns[node_id] = self.context.now_ns
 

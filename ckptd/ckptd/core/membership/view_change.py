@@ -15,7 +15,7 @@ from typing import Any, Final
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame, encode_frame
 from ckpt_protocol.messages import Kind
-from ckptd.core.arbiter.durable_state import StateStore
+from ckptd.core.arbiter.wait_for_disk import RecordStore
 from ckptd.core.context import Context
 from ckptd.core.directory.directory import Directory
 from ckptd.core.directory.parse_directory import check_staged, read_snapshot
@@ -49,7 +49,7 @@ class ViewChange:
         liveness: Liveness,
         replicator: DirectoryReplicator,
         adopt_decided: Callable[[View], bool],
-        store: StateStore,
+        store: RecordStore,
         hub: Hub,
     ) -> None:
         self.context = context
@@ -387,7 +387,7 @@ class ViewChange:
 
     def _persist_and_install(self, view: View, continuous_members: list[str], may_have_served: bool) -> None:
         self.awaiting_disk = view
-        self.store.state.installed_epoch = view.epoch
+        self.store.record.installed_epoch = view.epoch
         self.store.persist(lambda: self._on_durable(view, continuous_members, may_have_served))
 
     def _on_durable(self, view: View, continuous_members: list[str], may_have_served: bool) -> None:

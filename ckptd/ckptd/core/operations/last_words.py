@@ -10,7 +10,7 @@ from ckpt_protocol import codes
 from ckpt_protocol.framing import Frame
 from ckpt_protocol.messages import CREATION_KINDS, REPLICATE_ROUTE, Kind
 from ckpt_protocol.refusal import RequestError
-from ckptd.core.arbiter.durable_state import StateStore
+from ckptd.core.arbiter.wait_for_disk import RecordStore
 from ckptd.core.client_request import Request
 from ckptd.core.containment import describe
 from ckptd.core.context import Context
@@ -30,7 +30,7 @@ class LastWords:
         self,
         context: Context,
         liveness: Liveness,
-        store: StateStore,
+        store: RecordStore,
         replicator: DirectoryReplicator,
         replicas: LocalReplicas,
         requests: RequestRouter,
@@ -41,7 +41,7 @@ class LastWords:
         self.replicator = replicator
         self.replicas = replicas
         self.requests = requests
-        context.stops.add(store.state.stops)
+        context.stops.add(store.record.stops)
 
     # -- before this node ends
 
@@ -60,7 +60,7 @@ class LastWords:
         peers = [peer.node_id for peer in self.liveness.peers.values() if peer.connected]
         effects += [SendPeer(node_id, frame) for node_id in peers]
         self._record_stops()
-        effects.append(Persist(self.store.state.pack(), self.store.number + 1))
+        effects.append(Persist(self.store.record.pack(), self.store.number + 1))
         return effects
 
     def _stop_of_cause(self) -> Stop | None:
@@ -147,7 +147,7 @@ class LastWords:
 
     def _record_stops(self) -> None:
         """Put the stops into the record. It is written with the next change of it."""
-        self.store.state.stops = tuple(self.context.stops.known)[-STOPS_ON_DISK_MAX:]
+        self.store.record.stops = tuple(self.context.stops.known)[-STOPS_ON_DISK_MAX:]
 
     def _apply(self, creation_ids: set[int]) -> None:
         self._record_stops()

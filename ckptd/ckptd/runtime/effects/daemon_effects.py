@@ -10,7 +10,7 @@ from ckptd.runtime.config.addresses import HostPort
 from ckptd.runtime.counters import Counters
 from ckptd.runtime.driver import Driver, EffectHandler
 from ckptd.runtime.effects.background_tasks import BackgroundTasks
-from ckptd.runtime.effects.state_writer import StateWriter
+from ckptd.runtime.effects.disk_writer_thread import DiskWriterThread
 from ckptd.runtime.etcd.make_register import Register
 from ckptd.runtime.event_recorder import EventRecorder
 from ckptd.runtime.host.fence_hook import FenceHook
@@ -20,7 +20,7 @@ from ckptd.runtime.net.datagram_sender import DatagramSender
 from ckptd.runtime.peers.peer_context import PeerContext
 from ckptd.runtime.peers.peers import Peers
 
-STATE_WRITE_LIMIT_S: Final = 2.0
+DISK_WRITE_LIMIT_S: Final = 2.0
 """How long a record that is being written when the daemon ends may take."""
 
 
@@ -46,7 +46,7 @@ class DaemonEffects(EffectHandler):
         self.driver = Driver(node, self, recorder)
         self.peers = Peers(peer_addresses, self.driver, peer_context)
         self._tasks = BackgroundTasks(self.driver)
-        self._writer = StateWriter(state, counters, self.driver)
+        self._writer = DiskWriterThread(state, counters, self.driver)
         self._state = state
         self._datagrams = datagrams
         self._counters = counters
@@ -58,7 +58,7 @@ class DaemonEffects(EffectHandler):
     async def close(self) -> None:
         """Wait for the tasks and for the record that still waits to be written."""
         await self._tasks.close()
-        if not await self._writer.close(STATE_WRITE_LIMIT_S):
+        if not await self._writer.close(DISK_WRITE_LIMIT_S):
             logger.error("the last state of this node is not on disk: %s does not answer", self._state.path)
             # A write that hangs may still replace the record.
             self._state.keep_locked()

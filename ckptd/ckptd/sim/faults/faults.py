@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from ckpt_protocol.framing import FrameDecoder
 from ckpt_protocol.messages import Kind
-from ckptd.core.arbiter.durable_state import parse_state
+from ckptd.core.arbiter.disk_record import parse_disk_record
 from ckptd.core.events import Effect, LeaveAsked, SendClient, SendPeer
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 from ckptd.sim.oracles.oracles import Oracles
@@ -384,5 +384,5 @@ def _names_view(packed: bytes, witness: bool) -> bool:
 
     A node that only accepted a view knows no more than one that lost its disk (ADR 11, seed 11761).
     """
-    record = parse_state(packed)
+    record = parse_disk_record(packed)
     return record.installed_epoch > 0 or (witness and record.view is not None)

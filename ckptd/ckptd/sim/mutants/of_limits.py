@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from ckpt_protocol.refusal import RequestError
-from ckptd.core.arbiter.durable_state import StateStore
+from ckptd.core.arbiter.wait_for_disk import RecordStore
 from ckptd.core.liveness.failure_detector import FailureDetector
 from ckptd.core.liveness.proofs_of_death import ProofsOfDeath
 from ckptd.core.membership import pair_policy
@@ -87,9 +87,9 @@ def _(patch: Patch) -> None:
     "declared dead alive",
 )
 def _(patch: Patch) -> None:
-    original = StateStore._complete
-    patch(StateStore, "discard_pending", lambda store, reason: None)
-    patch(StateStore, "_complete", lambda store, view: original(store, replace(view, objection=lambda: "")))
+    original = RecordStore._complete
+    patch(RecordStore, "discard_pending", lambda store, reason: None)
+    patch(RecordStore, "_complete", lambda store, view: original(store, replace(view, objection=lambda: "")))
 
 
 @TABLE.mutant("commands of one epoch", "no two nodes continue by commands with one epoch", "operated by hand")

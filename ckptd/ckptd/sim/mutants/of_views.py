@@ -7,8 +7,9 @@ from zlib import crc32
 
 from ckpt_protocol.codec import unpack_body
 from ckpt_protocol.messages import Kind, answer_ok
-from ckptd.core.arbiter.durable_state import NO_BALLOT, DurableState, StateStore
+from ckptd.core.arbiter.disk_record import NO_BALLOT, DiskRecord
 from ckptd.core.arbiter.paxos import PaxosArbiter
+from ckptd.core.arbiter.wait_for_disk import RecordStore
 from ckptd.core.client_request import Request
 from ckptd.core.context import NEVER_NS
 from ckptd.core.directory import directory, replicator, transfer, validation
@@ -96,36 +97,36 @@ def _(patch: Patch) -> None:
         if then is not None:
             then()
 
-    patch(StateStore, "persist", save)
+    patch(RecordStore, "persist", save)
 
 
 @TABLE.mutant("votes forgotten", "R3: what a node promised and accepted is on disk", "take-overs")
 def _(patch: Patch) -> None:
-    patch(DurableState, "pack", _packed_without(promised=NO_BALLOT, accepted=NO_BALLOT, view=None))
+    patch(DiskRecord, "pack", _packed_without(promised=NO_BALLOT, accepted=NO_BALLOT, view=None))
 
 
 @TABLE.mutant(
     "installed epoch forgotten", "R3: the epoch that a node serves in is on its disk", "continued alone"
 )
 def _(patch: Patch) -> None:
-    patch(DurableState, "pack", _packed_without(installed=0))
+    patch(DiskRecord, "pack", _packed_without(installed=0))
 
 
 def _packed_without(**forgotten: Any) -> Callable[[Any], bytes]:
-    original = DurableState.pack
+    original = DiskRecord.pack
     return lambda record: original(replace(record, **forgotten))
 
 
 @TABLE.mutant("lost disks unnoticed", "a node that lost its disk does not know what it promised and served")
 def _(patch: Patch) -> None:
-    original = StateStore.__init__
+    original = RecordStore.__init__
 
     def start(store: Any, context: Any, packed: bytes) -> None:
         original(store, context, packed)
         store.amnesiac = False
-        store.installed_by_earlier_incarnations = store.state.installed_epoch
+        store.installed_by_earlier_incarnations = store.record.installed_epoch
 
-    patch(StateStore, "__init__", start)
+    patch(RecordStore, "__init__", start)
 
 
 @TABLE.mutant(

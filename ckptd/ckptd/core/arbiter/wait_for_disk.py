@@ -1,4 +1,4 @@
-"""The record that a node keeps on disk, and the actions that wait until it is there.
+"""What waits until a node's record is on its disk.
 
 A promise that is sent before it is on disk can be forgotten in a crash and given twice; the same goes for a
 view that is served before it is on disk. Actions that depend on the record are passed to `persist` as
@@ -10,71 +10,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from ckpt_protocol.bounds import VIEW_BOUNDS
-from ckpt_protocol.codec import bounded_array, pack_body
-from ckpt_protocol.fields import array, whole
-from ckpt_protocol.limits import EPOCH_MAX, FAULTS_MAX
+from ckptd.core.arbiter.disk_record import ANY_EPOCH, NEVER_RECORDED, parse_disk_record
 from ckptd.core.context import Context
 from ckptd.core.events import Persist
-from ckptd.core.parse_views import Ballot, parse_ballot, parse_view
-from ckptd.core.stops import Stop, parse_stop
+from ckptd.core.parse_views import Ballot
 from ckptd.core.view import View
-
-NO_BALLOT: Final[Ballot] = (0, "")
-
-NEVER_RECORDED: Final = -1
-"""Value of `installed_epoch` after a start with an empty disk, until a view is installed.
-
-Before the disk was lost, any view may have been installed.
-"""
-
-ANY_EPOCH: Final = 2**62
-"""What an empty disk reports for earlier incarnations: they may have installed any view."""
 
 WAITING_MAX: Final = 1_000
 """How many actions may wait for a slow disk; beyond it the oldest is dropped, like a lost message."""
 
 OnDurable = Callable[[], None]
-
-
-@dataclass(slots=True)
-class DurableState:
-    """A node's register, the epoch of the last view that it installed, and the stops that it knows of."""
-
-    promised: Ballot = NO_BALLOT
-    accepted: Ballot = NO_BALLOT
-    view: View | None = None
-    installed_epoch: int = 0
-    stops: tuple[Stop, ...] = ()
-    outlived_epoch: int = 0
-    """The epoch of the last view that an operator forced here and in which nobody can serve any more.
-
-    The register may take a view of a lower epoch afterwards, since forced views are decided beside it. Then
-    nothing else says that nobody needs to wait for the forced one (seed 7238163). 0: there was no such view.
-    """
-
-    def pack(self) -> bytes:
-        view = self.view.fields() if self.view else None
-        stops = [stop.fields() for stop in self.stops]
-        outlived = [self.outlived_epoch] if self.outlived_epoch else []
-        return pack_body(
-            [list(self.promised), list(self.accepted), view, self.installed_epoch, stops, *outlived]
-        )
-
-
-def parse_state(packed: bytes) -> DurableState:
-    """Unpack a record as `Persist` wrote it; b"" is an empty disk. Raises: FrameError."""
-    if not packed:
-        return DurableState(installed_epoch=NEVER_RECORDED)
-    promised, accepted, view, installed, *more = bounded_array(packed, VIEW_BOUNDS, 4)
-    return DurableState(
-        parse_ballot(promised),
-        parse_ballot(accepted),
-        parse_view(view) if view is not None else None,
-        whole(installed, "an epoch", EPOCH_MAX, NEVER_RECORDED),
-        tuple(parse_stop(row) for row in array(more[0], "stops", FAULTS_MAX)) if more else (),
-        whole(more[1], "an epoch", EPOCH_MAX) if len(more) > 1 else 0,
-    )
 
 
 @dataclass(slots=True, frozen=True)
@@ -94,33 +39,33 @@ class PendingView:
     """Called with the reason when the view is discarded."""
 
 
-class StateStore:
+class RecordStore:
     """The record of one node, and what waits until it is durable."""
 
     def __init__(self, context: Context, packed: bytes) -> None:
         self.context = context
-        self.state = parse_state(packed)
+        self.record = parse_disk_record(packed)
         self.amnesiac = not packed
         """The disk was empty when this node started.
 
         That is so at a node's very first start, and when its state directory was lost. Then the node does
         not know what it promised, nor what it served.
         """
-        installed = self.state.installed_epoch
+        installed = self.record.installed_epoch
         self.installed_by_earlier_incarnations = ANY_EPOCH if installed == NEVER_RECORDED else installed
         """The last epoch that earlier incarnations of this node installed."""
         self.failing = False
         self.number = 0
         self.pending: PendingView | None = None
-        """The view that is being written, if any: `state` does not have it yet."""
+        """The view that is being written, if any: `record` does not have it yet."""
         self._pending_number = 0
         self._waiting: deque[tuple[int, OnDurable]] = deque()
 
     @property
     def epoch(self) -> int:
         """The highest epoch in the record; a pending view does not count."""
-        view = self.state.view
-        return max(view.epoch if view else 0, self.state.installed_epoch)
+        view = self.record.view
+        return max(view.epoch if view else 0, self.record.installed_epoch)
 
     def persist(self, on_durable: OnDurable | None = None) -> None:
         """Make the current record durable, then call `on_durable`."""
@@ -156,13 +101,13 @@ class StateStore:
         pending.on_discarded(reason)
 
     def _write(self) -> None:
-        state, pending = self.state, self.pending
+        record, pending = self.record, self.pending
         if pending is not None:
-            state = replace(state, view=pending.view)
+            record = replace(record, view=pending.view)
             if pending.ballot is not None:
-                state = replace(state, promised=pending.ballot, accepted=pending.ballot)
+                record = replace(record, promised=pending.ballot, accepted=pending.ballot)
         self.number += 1
-        self.context.effects.append(Persist(state.pack(), self.number))
+        self.context.effects.append(Persist(record.pack(), self.number))
 
     def on_persisted(self, number: int) -> None:
         """Run the actions that waited for this record or an older one."""
@@ -181,9 +126,9 @@ class StateStore:
             self.discard_pending(objection)
             return
         self.pending = None
-        self.state.view = pending.view
+        self.record.view = pending.view
         if pending.ballot is not None:
-            self.state.promised = self.state.accepted = pending.ballot
+            self.record.promised = self.record.accepted = pending.ballot
         pending.on_decided(pending.view)
 
     def on_failed(self, text: str) -> None:

@@ -15,7 +15,7 @@ from ckptd.runtime.driver import Driver
 from ckptd.runtime.host.state_directory import StateDirectory
 
 
-class StateWriter:
+class DiskWriterThread:
     """A thread that writes the newest waiting record. Close it before the state directory.
 
     `driver` is notified with `Persisted` and `PersistFailed`, on the event loop. It fails if writing raises

@@ -10,7 +10,7 @@ import pytest
 
 from ckptd.core.events import Event, Persisted, PersistFailed
 from ckptd.runtime.counters import Counters
-from ckptd.runtime.effects.state_writer import StateWriter
+from ckptd.runtime.effects.disk_writer_thread import DiskWriterThread
 
 
 class Disk:
@@ -36,7 +36,7 @@ class Bench:
     def __init__(self) -> None:
         self.disk = Disk()
         self.counters = Counters()
-        self.writer = StateWriter(self.disk, self.counters, self)  # type: ignore[arg-type]
+        self.writer = DiskWriterThread(self.disk, self.counters, self)  # type: ignore[arg-type]
         self.events: list[Event] = []
         self.failures: list[tuple[str, Exception]] = []
         self._told = asyncio.Event()
