@@ -11,11 +11,12 @@ from tests.core.lone_hub import LoneHub
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame, FrameDecoder, FrameError
 from ckpt_protocol.messages import Kind
+from ckptd.core.arbiter.base_arbiter import BACK_OFF_STEP_NS, Arbiter, NextViewRule
 from ckptd.core.arbiter.disk_record import NEVER_RECORDED, DiskRecord, parse_disk_record
 from ckptd.core.arbiter.etcd import EtcdArbiter
-from ckptd.core.arbiter.local import BACK_OFF_STEP_NS, Arbiter, LocalArbiter, NextViewRule
 from ckptd.core.arbiter.make_arbiter import make_arbiter
 from ckptd.core.arbiter.paxos import PROPOSAL_NS, PaxosArbiter
+from ckptd.core.arbiter.single_and_pair import LocalArbiter
 from ckptd.core.arbiter.wait_for_disk import RecordStore
 from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.events import Effect, Persist, SendPeer

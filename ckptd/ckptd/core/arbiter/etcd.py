@@ -9,7 +9,7 @@ from typing import Final
 from ckpt_protocol.bounds import VIEW_BOUNDS
 from ckpt_protocol.codec import bounded_array, pack_body
 from ckpt_protocol.framing import FrameError
-from ckptd.core.arbiter.local import Arbiter, NextViewRule
+from ckptd.core.arbiter.base_arbiter import Arbiter, NextViewRule
 from ckptd.core.arbiter.wait_for_disk import RecordStore
 from ckptd.core.context import Context
 from ckptd.core.events import AskRegister

@@ -1,8 +1,9 @@
 """Makes the arbiter of a node."""
 
+from ckptd.core.arbiter.base_arbiter import Arbiter
 from ckptd.core.arbiter.etcd import EtcdArbiter
-from ckptd.core.arbiter.local import Arbiter, LocalArbiter
 from ckptd.core.arbiter.paxos import PaxosArbiter
+from ckptd.core.arbiter.single_and_pair import LocalArbiter
 from ckptd.core.arbiter.wait_for_disk import RecordStore
 from ckptd.core.context import Context
 from ckptd.core.hub import VoterHub

@@ -10,8 +10,8 @@ from typing import Any, Final
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame, FrameError, encode_frame
 from ckpt_protocol.messages import Kind
+from ckptd.core.arbiter.base_arbiter import Arbiter, NextViewRule
 from ckptd.core.arbiter.disk_record import NO_BALLOT
-from ckptd.core.arbiter.local import Arbiter, NextViewRule
 from ckptd.core.arbiter.wait_for_disk import RecordStore
 from ckptd.core.context import Context
 from ckptd.core.hub import VoterHub

@@ -10,8 +10,8 @@ from typing import Final
 from ckpt_protocol.codec import pack_body
 from ckpt_protocol.framing import Frame, encode_frame
 from ckpt_protocol.messages import Kind
+from ckptd.core.arbiter.base_arbiter import Arbiter
 from ckptd.core.arbiter.disk_record import ANY_EPOCH
-from ckptd.core.arbiter.local import Arbiter
 from ckptd.core.context import Context
 from ckptd.core.directory.directory import Directory
 from ckptd.core.directory.replicator import DirectoryReplicator

@@ -1,12 +1,11 @@
-"""The base class of all arbiters, and the one for `single` and `pair`.
+"""What every arbiter does: the interface that a node uses, and what they all have in common.
 
 An arbiter decides whether a view may follow another. Each is one compare-and-swap register that holds the
 last decided view. `propose` takes the rule that computes the next view from the current one. When a view
 has been decided, the arbiter tells the node; a proposal that fails is made again later. What a register
 promises is on disk before it is sent (`wait_for_disk.RecordStore`).
 
-`LocalArbiter` is the register on a node's own disk, for `single` and `pair`. `paxos` and `etcd` hold the
-two others.
+`single_and_pair`, `paxos` (for `majority`) and `etcd` implement it.
 """
 
 from collections.abc import Callable
@@ -84,51 +83,3 @@ class Arbiter:
         spread = (rank * 7 + salt * 5) % (4 * ranks) + 1
         self.not_before_ns = self.context.now_ns + BACK_OFF_STEP_NS * spread * self.failures
         self.context.wake_at(self.not_before_ns)
-
-
-class LocalArbiter(Arbiter):
-    """The arbiter for `single` and `pair`.
-
-    A node that may propose (the rule knows) decides alone, and writes the view to its own disk first.
-    """
-
-    def propose(self, next_view_rule: NextViewRule) -> None:
-        if self.store.failing:
-            return
-        view = next_view_rule(self.store.record.view)
-        if view is None:
-            return
-        self.busy = True
-        self.store.decide(
-            PendingView(
-                view,
-                None,
-                lambda: self._objection(next_view_rule, view),
-                self._on_decided,
-                self._on_discarded,
-            )
-        )
-
-    def _objection(self, next_view_rule: NextViewRule, view: View) -> str:
-        """Return why a view must not take effect any more, although it is on the disk now; "" if it may.
-
-        The reason for the decision may have passed: heartbeats arrive again from a node that was declared
-        dead, and it has continued.
-        """
-        return (
-            ""
-            if next_view_rule(self.store.record.view) == view
-            else "the view has changed in the meantime, so a different view must follow"
-        )
-
-    def _on_decided(self, view: View) -> None:
-        self.busy = False
-        self.hub.on_decided(view)
-
-    def _on_discarded(self, reason: str) -> None:
-        self.busy = False
-
-    def on_decided_elsewhere(self, view: View) -> None:
-        if view.epoch > self.store.epoch:
-            self.store.record.view = view
-            self.store.persist()
