@@ -109,7 +109,7 @@ def _(patch: Patch) -> None:
     "installed epoch forgotten", "R3: the epoch that a node serves in is on its disk", "continued alone"
 )
 def _(patch: Patch) -> None:
-    patch(DiskRecord, "pack", _packed_without(installed=0))
+    patch(DiskRecord, "pack", _packed_without(installed_epoch=0))
 
 
 def _packed_without(**forgotten: Any) -> Callable[[Any], bytes]:
