@@ -199,7 +199,7 @@ BOUNDS: Final[dict[int, Bounds]] = {
     Kind.COLLECT: _between(VIEW_BYTES_MAX, 4, 2 + _VIEW_OBJECTS),
     Kind.COLLECTED: _between(_PEER_BODY_BYTES, 6, DIRECTORY_OBJECTS_MAX),
     Kind.INSTALL: _between(_PEER_BODY_BYTES, 4, 6 + _VIEW_OBJECTS + NODES_MAX),
-    Kind.DECIDED: _between(VIEW_BYTES_MAX, 4, 1 + _VIEW_OBJECTS),
+    Kind.DECIDED: _between(VIEW_BYTES_MAX, 4, 1 + _VIEW_OBJECTS, _NODES),
 }
 
 

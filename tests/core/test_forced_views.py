@@ -6,6 +6,7 @@ import pytest
 from tests.core.cluster import Cluster, nodes
 
 from ckpt_protocol.codes import OK
+from ckptd.core.arbiter.disk_record import parse_disk_record
 
 ARBITERS = pytest.mark.parametrize("arbiter", ["majority", "etcd"])
 
@@ -147,3 +148,61 @@ def test_an_earlier_accept_loss_does_not_give_up_a_node_that_came_back_since(arb
     cluster.start("b", "d", "e")
     cluster.run(6000)
     assert not cluster.serving("a"), "c holds what was acknowledged"
+
+
+def test_a_register_that_takes_a_lower_view_over_one_that_was_forced_and_never_installed_keeps_nobody_waiting() -> (
+    None
+):
+    """Seed 7272051: c died before it installed the view that it had forced, and went on telling its epoch.
+
+    Then the register took a lower view at c as well. The view is on no disk any more.
+    """
+    cluster = stopped("abc", "majority")
+    cluster.start("c")
+    cluster.run(100)
+    cluster.begin_operate("c", "bootstrap")
+    cluster.until(lambda: cluster.node("c").store.record.view.operator_forced)
+    cluster.kill("c")
+    record = parse_disk_record(cluster.hosts["c"].disk.record)
+    assert record.view is not None and record.view.epoch > record.installed_epoch
+    cluster.start("a", "b", "c")
+    cluster.hold("b", "a")  # c's refusal comes first: a learns the ballot of the command.
+    cluster.until(lambda: cluster.node("a").arbiter.highest_round >= 1000)
+    cluster.release("b", "a")  # Now b's promise comes first: a and b know view 1 alone, and c accepts that.
+    cluster.until(lambda: cluster.node("a").reconfiguration.decided is not None)
+    cluster.hold("b", "a")  # The next proposal begins after c's next heartbeats.
+    cluster.hold("c", "a")
+    cluster.run(60)
+    cluster.release("b", "a")
+    cluster.release("c", "a")
+    cluster.check()
+
+
+def known_to_a_witness() -> Cluster:
+    """b has forced a view, of which a witness has heard, and then died; a was away."""
+    cluster = nodes("ab", witnesses="w")
+    for node_id in "abw":
+        cluster.kill(node_id)
+    force(cluster, "b")
+    epoch = cluster.node("b").context.epoch
+    cluster.start("w")
+    cluster.until(lambda: cluster.hosts["w"].node.liveness.own.decided_epoch >= epoch)
+    cluster.kill("b")
+    return cluster
+
+
+def test_a_witness_passes_on_the_forced_view_that_it_knows() -> None:
+    """The member that forced the view lost its disk. The others waited for a view that nobody sent."""
+    cluster = known_to_a_witness()
+    cluster.lose_disk("b")
+    cluster.start("a", "b")
+    cluster.check()
+
+
+def test_accept_loss_ends_the_wait_for_a_view_that_only_a_witness_knows() -> None:
+    cluster = known_to_a_witness()
+    cluster.start("a")
+    cluster.run(3000)
+    assert not cluster.serving("a")
+    assert cluster.operate("a", "accept-loss", "b").code == OK
+    cluster.until(lambda: cluster.serving("a"))

@@ -7,7 +7,8 @@ a view, serves no client, and knows nothing of checkpoints.
 from typing import Final
 
 from ckpt_protocol import codes
-from ckpt_protocol.framing import Frame, FrameError
+from ckpt_protocol.codec import pack_body
+from ckpt_protocol.framing import Frame, FrameError, encode_frame
 from ckpt_protocol.messages import Kind, Verb, answer_error, answer_ok, encode_answer
 from ckpt_protocol.refusal import RequestError
 from ckpt_protocol.requests import parse_describe, parse_nothing, parse_operate
@@ -131,9 +132,15 @@ class Witness(VoterHub):
 
     def _on_heartbeat(self, frame: Frame, authentic: bool) -> None:
         try:
-            self.heartbeats.receive(frame, authentic)
+            peer = self.heartbeats.receive(frame, authentic)
         except FrameError as error:
             drop_heartbeat(self.context, frame, error)
+            return
+        decided = self.decided
+        if peer is not None and decided is not None and peer.decided_epoch < decided.epoch:
+            # Nobody else may know a view that an operator forced, and a node that hears of it waits for it.
+            body = pack_body([decided.fields()])
+            self.context.send_peer(peer.node_id, encode_frame(Kind.DECIDED, 0, decided.epoch, 0, body))
 
     def _leave(self) -> None:
         self.liveness.own.leaving = self.liveness.own.left = True

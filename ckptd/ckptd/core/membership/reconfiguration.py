@@ -61,7 +61,7 @@ class Reconfiguration:
         self.not_serving_since_ns = context.now_ns
         self._declared_lost_ns: dict[str, int] = {}
         """When the operator last told this node that a node is dead."""
-        liveness.own.disk_epoch = self.store.epoch
+        self._epoch_at_start = liveness.own.disk_epoch = self.store.epoch
         self._note_outlived_command()
         if arbiter.has_voters:
             liveness.own.amnesiac = self.store.amnesiac
@@ -330,23 +330,27 @@ class Reconfiguration:
         )
 
     def _note_outlived_command(self) -> None:
-        """Record, and tell the others, that the disk ends with a forced view in which nobody can serve."""
-        store = self.store
-        if store.record.outlived_epoch != store.epoch and self._has_outlived_command():
-            store.record.outlived_epoch = store.epoch
-        self.liveness.own.outlived_command = 0 < store.epoch == store.record.outlived_epoch
+        """Record, and tell the others, that the newest view here was forced, and that nobody can serve in it.
 
-    def _has_outlived_command(self) -> bool:
-        """Return True if the disk ends with a forced view of an earlier incarnation that nobody can serve in.
+        The newest is the one that this node tells of, `own.disk_epoch`. It may be on no disk any more, since
+        the register may have taken a lower view (seed 7272051).
+        """
+        own, record = self.liveness.own, self.store.record
+        if record.outlived_epoch != own.disk_epoch and self._has_outlived_command(own.disk_epoch):
+            record.outlived_epoch = own.disk_epoch
+        own.outlived_command = 0 < own.disk_epoch == record.outlived_epoch
+
+    def _has_outlived_command(self, epoch: int) -> bool:
+        """Return True if nobody can serve in this, the newest view here, which was forced before this start.
 
         Either every configured node is heard, and none knows of the view. Or the view is on disk, and each of
         its other members is heard and does not know it. Serving takes every member, so it never began, and
         never will: the earlier incarnation died as soon as its disk had the view.
         """
         view, context = self.store.record.view, self.context
-        if self._ends_with_forced_view() and self._is_known_to_nobody(self.store.epoch):
+        if self._was_forced(epoch) and self._is_known_to_nobody(epoch):
             return True
-        if view is None or not view.operator_forced or view.epoch != self.store.epoch:
+        if view is None or not view.operator_forced or view.epoch != epoch:
             return False
         if context.node_id not in view.members or view.includes(context.node_id, context.incarnation):
             return False
@@ -359,17 +363,17 @@ class Reconfiguration:
             for peer, node_id in others
         )
 
-    def _ends_with_forced_view(self) -> bool:
-        """Return True if the newest view on the disk was forced.
+    def _was_forced(self, epoch: int) -> bool:
+        """Return True if this, the newest view here, was forced before this start.
 
-        The disk may have no more than its epoch: if another node forced it, or if the register has taken a
-        lower view since. Then the epoch shows it, which no arbiter would have reached.
+        The disk may have no more than its epoch, or not even that: if another node forced it, or if the
+        register has taken a lower view since. Then the epoch shows it, which no arbiter would have reached.
         """
-        epoch, view = self.store.epoch, self.store.record.view
+        view = self.store.record.view
         if view is not None and view.epoch == epoch:
             return view.operator_forced
         of_a_command = (view.epoch if view is not None else 0) + EPOCH_JUMP_DATA_LOSS // 2
-        return self.store.installed_by_earlier_incarnations == epoch >= of_a_command
+        return self._epoch_at_start == epoch >= of_a_command
 
     def _is_known_to_nobody(self, epoch: int) -> bool:
         """Return True if no configured node can be in a view of this epoch, or of a higher one.
