@@ -17,8 +17,7 @@ from typing import Any, Final
 from rich.console import Console
 
 from bench.layout import Rows
-from ckpt_protocol.answers import decode_answer
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.codes import OK
 from ckpt_protocol.constants import (
     SA_CKPT_SECTIONS_ANY,
@@ -29,6 +28,7 @@ from ckpt_protocol.constants import (
 from ckpt_protocol.framing import Frame, FrameDecoder
 from ckpt_protocol.limits import BUILT_BYTES_MAX, OPS_PER_UPDATE_MAX, SECTION_BYTES_MAX
 from ckpt_protocol.messages import Kind, Op
+from ckpt_protocol.parse_answers import decode_answer
 from ckptd.core.events import (
     ClientConnected,
     ClientReceived,

@@ -5,7 +5,7 @@ import socket
 from collections.abc import Sequence
 from typing import Final, cast
 
-from ckpt_protocol.codec import pack_body, unpack_body
+from ckpt_protocol.body_codec import pack_body, unpack_body
 from ckpt_protocol.framing import Frame, FrameDecoder, encode_frame
 from ckpt_protocol.messages import Kind, Op
 

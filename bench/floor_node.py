@@ -14,7 +14,7 @@ import sys
 from typing import Final, cast
 
 from bench.loops import run
-from ckpt_protocol.codec import pack_body, unpack_body
+from ckpt_protocol.body_codec import pack_body, unpack_body
 from ckpt_protocol.codes import OK
 from ckpt_protocol.framing import FrameDecoder, encode_frame
 from ckpt_protocol.messages import Kind, answer_ok

@@ -32,12 +32,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from ckpt_protocol.answers import decode_answer
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.codes import OK, code_name
-from ckpt_protocol.framing import Frame, FrameDecoder, FrameError, encode_frame
+from ckpt_protocol.errors import FrameError
+from ckpt_protocol.framing import Frame, FrameDecoder, encode_frame
 from ckpt_protocol.handshake import NONCE_BYTES, ROLE_OPERATOR, HandshakeRejected, Identity, Opener
 from ckpt_protocol.messages import Kind
+from ckpt_protocol.parse_answers import decode_answer
 
 # Ports below Linux's ephemeral range (from 32768). While its node is down, a port in that range may be taken
 # by the outgoing connection of another process, and a peer that dials it may even connect to itself.

@@ -14,7 +14,7 @@ from ckpt_client.errors import SaAisError, error_of
 from ckpt_client.io.connecting import explain_failure
 from ckpt_client.session.address import Address
 from ckpt_protocol import codes
-from ckpt_protocol.framing import FrameError
+from ckpt_protocol.errors import FrameError
 from ckpt_protocol.messages import Kind, Verb
 from ckptctl.options import keeps_options, print_json, takes_access
 from ckptctl.queries import NodeAnswer, request, request_from

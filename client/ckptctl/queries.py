@@ -14,11 +14,12 @@ from ckpt_client.io.connecting import connect_socket, explain_failure
 from ckpt_client.session.address import Address
 from ckpt_client.session.endpoints import advice_on
 from ckpt_protocol import codes
-from ckpt_protocol.answers import decode_answer
-from ckpt_protocol.codec import pack_body
-from ckpt_protocol.framing import Frame, FrameDecoder, FrameError, encode_frame
+from ckpt_protocol.body_codec import pack_body
+from ckpt_protocol.errors import FrameError
+from ckpt_protocol.framing import Frame, FrameDecoder, encode_frame
 from ckpt_protocol.handshake import NONCE_BYTES, ROLE_OPERATOR, HandshakeRejected, Opener, parse_refused
 from ckpt_protocol.messages import Kind
+from ckpt_protocol.parse_answers import decode_answer
 from ckptctl.settings import Access
 
 RECEIVE_BYTES = 65536

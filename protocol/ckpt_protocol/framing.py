@@ -15,15 +15,8 @@ import struct
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from ckpt_protocol.errors import BodyTooLong, FrameError
 from ckpt_protocol.limits import FRAME_BYTES_MAX
-
-
-class FrameError(Exception):
-    """The peer sent something that is not a frame. Its connection ends, and no other is affected."""
-
-
-class BodyTooLong(FrameError):
-    """A frame announces a longer body than its kind may have from this sender at this moment."""
 
 
 class Frame(NamedTuple):
@@ -64,7 +57,7 @@ def decode_datagram(datagram: bytes) -> Frame:
 
 
 def refuse_by_header(kind: int, body_bytes: int, body_limits: Sequence[int]) -> None:
-    """Check a frame before its body is held. `body_limits`: the limit of each kind, see `bounds.body_limits`.
+    """Check a frame before its body is held. `body_limits`: the limit of each kind, see `bounds_by_kind`.
 
     Raises: FrameError for a kind that may not come; BodyTooLong for a body that is too long for its kind.
     """

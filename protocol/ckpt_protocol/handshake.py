@@ -23,10 +23,11 @@ from functools import lru_cache
 from typing import Final
 
 from ckpt_protocol import codes
-from ckpt_protocol.bounds import BOUNDS
-from ckpt_protocol.codec import bounded_array, pack_body
-from ckpt_protocol.fields import octets, text, texts, whole
-from ckpt_protocol.framing import HEADER_BYTES, Frame, FrameError, encode_frame
+from ckpt_protocol.body_codec import bounded_array, pack_body
+from ckpt_protocol.bounds_by_kind import BOUNDS
+from ckpt_protocol.errors import FrameError
+from ckpt_protocol.field_checks import octets, text, texts, whole
+from ckpt_protocol.framing import HEADER_BYTES, Frame, encode_frame
 from ckpt_protocol.limits import (
     CLUSTER_NAME_BYTES_MAX,
     HELLO_DATAGRAM_BYTES,

@@ -8,7 +8,7 @@ languages.
 import struct
 from typing import Any, Final
 
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.codes import OK
 from ckpt_protocol.framing import encode_frame
 from ckpt_protocol.limits import REFUSAL_CHARS_MAX

@@ -7,7 +7,7 @@ from ckpt_client.session.attachment import SessionState
 from ckpt_client.session.call import MILLISECOND_NS, Call
 from ckpt_client.session.session import Session
 from ckpt_protocol import codes
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.framing import Frame, decode_datagram
 from ckpt_protocol.handshake import Acceptor, HandshakeRejected, Identity
 from ckpt_protocol.messages import Kind, answer_error, answer_ok, encode_answer

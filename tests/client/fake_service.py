@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ckpt_protocol import codes
-from ckpt_protocol.bounds import FROM_CLIENT
-from ckpt_protocol.codec import unpack_body
+from ckpt_protocol.body_codec import unpack_body
+from ckpt_protocol.bounds_by_kind import FROM_CLIENT
 from ckpt_protocol.constants import SA_TIME_END
-from ckpt_protocol.framing import Frame, FrameDecoder, FrameError, decode_datagram
+from ckpt_protocol.errors import FrameError
+from ckpt_protocol.framing import Frame, FrameDecoder, decode_datagram
 from ckpt_protocol.handshake import Acceptor, HandshakeRejected, Identity
 from ckpt_protocol.limits import UNATTACHED_BODY_BYTES_MAX
 from ckpt_protocol.messages import Kind, Op, answer_error, answer_ok, encode_answer

@@ -28,7 +28,7 @@ from ckpt_client.saf import (
     CheckpointService,
 )
 from ckpt_protocol import codes
-from ckpt_protocol.codec import unpack_body
+from ckpt_protocol.body_codec import unpack_body
 from ckpt_protocol.codes import SaAisErrorT
 from ckpt_protocol.constants import SA_TIME_END
 from ckpt_protocol.framing import Frame

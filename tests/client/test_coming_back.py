@@ -15,7 +15,7 @@ from tests.client.test_blocking import ALL, once
 from ckpt_client import AsyncTable, CheckpointError, SaAisError, Table
 from ckpt_client.errors import CheckpointEnded
 from ckpt_protocol import codes
-from ckpt_protocol.codec import unpack_body
+from ckpt_protocol.body_codec import unpack_body
 from ckpt_protocol.framing import Frame
 from ckpt_protocol.messages import Kind, answer_ok
 

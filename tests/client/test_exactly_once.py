@@ -12,7 +12,7 @@ from ckpt_client.session.call import MILLISECOND_NS, Call
 from ckpt_client.session.migration import Migration, MigrationState
 from ckpt_client.session.session import Session
 from ckpt_protocol import codes
-from ckpt_protocol.codec import pack_body, unpack_body
+from ckpt_protocol.body_codec import pack_body, unpack_body
 from ckpt_protocol.framing import Frame, FrameDecoder, decode_datagram
 from ckpt_protocol.handshake import Acceptor, Identity
 from ckpt_protocol.messages import Kind, answer_error, answer_ok, encode_answer

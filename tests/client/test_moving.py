@@ -17,7 +17,7 @@ from ckpt_client.session.call import Call
 from ckpt_client.session.endpoints import Endpoints
 from ckpt_client.session.migration import MIGRATION_QUIESCE_NS, Migration, MigrationState
 from ckpt_protocol import codes
-from ckpt_protocol.codec import unpack_body
+from ckpt_protocol.body_codec import unpack_body
 from ckpt_protocol.framing import Frame, decode_datagram
 from ckpt_protocol.handshake import Acceptor, Identity
 from ckpt_protocol.messages import Kind, answer_error, answer_ok, encode_answer

@@ -12,7 +12,7 @@ from ckpt_client.errors import error_of
 from ckpt_client.session.table_requests import Attributes, ended, open_parameters
 from ckpt_client.steps import Result, drive
 from ckpt_protocol import codes
-from ckpt_protocol.codec import unpack_body
+from ckpt_protocol.body_codec import unpack_body
 from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_COLLOCATED, SA_CKPT_WR_ACTIVE_REPLICA
 from ckpt_protocol.messages import Kind, Op
 

@@ -10,7 +10,7 @@ from tests.client.saf_fake import ALL_MODES, CREATE, READ, WRITE, attributes, re
 
 from ckpt_client.saf import saf_requests
 from ckpt_protocol import codes
-from ckpt_protocol.codec import unpack_body
+from ckpt_protocol.body_codec import unpack_body
 from ckpt_protocol.codes import SaAisErrorT
 from ckpt_protocol.constants import SA_TIME_END, SA_TIME_MAX
 from ckpt_protocol.limits import NAME_BYTES_MAX, SECTION_ID_BYTES_MAX, SIZE_MAX

@@ -15,7 +15,7 @@ from ckpt_client.saf.version import HIGHEST, is_new, negotiate, show
 from ckpt_client.session.table_requests import Attributes
 from ckpt_client.steps import drive
 from ckpt_protocol import codes
-from ckpt_protocol.codec import unpack_body
+from ckpt_protocol.body_codec import unpack_body
 from ckpt_protocol.codes import SaAisErrorT
 from ckpt_protocol.messages import Kind
 

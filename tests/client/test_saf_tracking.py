@@ -22,7 +22,7 @@ from ckpt_client.errors import error_of
 from ckpt_client.io.time_limit import TimeLimit
 from ckpt_client.session.table_requests import page_of
 from ckpt_protocol import codes
-from ckpt_protocol.codec import unpack_body
+from ckpt_protocol.body_codec import unpack_body
 from ckpt_protocol.codes import SaAisErrorT
 from ckpt_protocol.messages import Kind
 

@@ -9,7 +9,7 @@ from ckpt_client.session.call import MILLISECOND_NS, TRY_AGAIN_MIN_NS
 from ckpt_client.session.link import LEAVE_STUCK_NODE_NS
 from ckpt_client.session.node_silence import DEAD_AFTER_NS, HASTE_NS, KEEP_UP_NS, PING_AFTER_NS, STALE_NS
 from ckpt_protocol import codes
-from ckpt_protocol.codec import pack_body, unpack_body
+from ckpt_protocol.body_codec import pack_body, unpack_body
 from ckpt_protocol.framing import encode_frame
 from ckpt_protocol.handshake import HandshakeRejected
 from ckpt_protocol.messages import Kind, answer_error, answer_ok, encode_answer

@@ -30,7 +30,7 @@ from ckpt_client.io.blocking import Connection
 from ckpt_client.pyosaf.modules import make_modules
 from ckpt_client.saf import AsyncCheckpointService
 from ckpt_protocol import codes
-from ckpt_protocol.codec import unpack_body
+from ckpt_protocol.body_codec import unpack_body
 from ckpt_protocol.constants import SA_TIME_END, SA_TIME_ONE_SECOND
 from ckpt_protocol.framing import Frame
 from ckpt_protocol.messages import Kind, answer_error, answer_ok

@@ -13,7 +13,7 @@ from tests.core.cluster import WALL_OFFSET_NS
 
 from ckpt_client.io import aio_connection, aio_links, time_limit
 from ckpt_client.saf import CheckpointService
-from ckpt_protocol.requests import Describe
+from ckpt_protocol.parse_requests import Describe
 from ckptd.core.checks.invariants import broken_invariants
 
 

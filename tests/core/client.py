@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ckpt_protocol.answers import decode_answer
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.codes import OK, TRY_AGAIN
 from ckpt_protocol.constants import (
     SA_CKPT_CHECKPOINT_CREATE,
@@ -16,6 +15,7 @@ from ckpt_protocol.constants import (
 )
 from ckpt_protocol.framing import FrameDecoder, encode_frame
 from ckpt_protocol.messages import Kind, Op
+from ckpt_protocol.parse_answers import decode_answer
 from ckptd.sim.world.client_links import ClientLink
 
 if TYPE_CHECKING:

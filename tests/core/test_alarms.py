@@ -4,7 +4,7 @@ import pytest
 from tests.core.cluster import Cluster, nodes, three_nodes, two_nodes
 
 from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_COLLOCATED, SA_CKPT_WR_ALL_REPLICAS
-from ckpt_protocol.requests import Describe
+from ckpt_protocol.parse_requests import Describe
 
 
 def alarms(cluster: Cluster, node_id: str) -> dict[str, str]:

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.core.lone_hub import LoneHub
 
-from ckpt_protocol.codec import pack_body
-from ckpt_protocol.framing import Frame, FrameDecoder, FrameError
+from ckpt_protocol.body_codec import pack_body
+from ckpt_protocol.errors import FrameError
+from ckpt_protocol.framing import Frame, FrameDecoder
 from ckpt_protocol.messages import Kind
 from ckptd.core.arbiter.base_arbiter import BACK_OFF_STEP_NS, Arbiter, NextViewRule
 from ckptd.core.arbiter.disk_record import NEVER_RECORDED, DiskRecord, parse_disk_record

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from ckpt_protocol import codes
-from ckpt_protocol.refusal import RequestError
+from ckpt_protocol.errors import RequestError
 from ckptd.core.directory.attributes import FIELD_NAMES, Attributes, parse_attributes
 
 SYNC, ASYNC, WEAK, COLLOCATED = 1, 2, 4, 8

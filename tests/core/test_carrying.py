@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.core.client import Call
 from tests.core.cluster import Cluster, three_nodes, two_nodes
 
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.codes import INVALID_PARAM, NO_MEMORY, NO_RESOURCES, OK, TOO_BIG
 from ckpt_protocol.constants import (
     SA_CKPT_WR_ACTIVE_REPLICA,

@@ -10,7 +10,7 @@ import pytest
 from tests.core.client import Client
 from tests.core.cluster import nodes, three_nodes
 
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.codes import LIBRARY, OK
 from ckpt_protocol.constants import SA_CKPT_WR_ACTIVE_REPLICA
 from ckpt_protocol.framing import Frame

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ckpt_protocol.codec import pack_body, unpack_body
+from ckpt_protocol.body_codec import pack_body, unpack_body
 from ckpt_protocol.constants import SA_TIME_END
 from ckptd.core.directory.directory import (
     EPOCH_SHIFT,

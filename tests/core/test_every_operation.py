@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.constants import SA_TIME_END
 from ckpt_protocol.messages import Op
-from ckpt_protocol.updates import Ops
+from ckpt_protocol.parse_updates import Ops
 from ckptd.core.content import sections
 from ckptd.core.content.growth import growth_of
 from ckptd.core.content.sections import SectionTable

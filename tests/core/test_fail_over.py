@@ -4,7 +4,7 @@ import pytest
 from tests.core.client import Opened
 from tests.core.cluster import WALL_OFFSET_NS, Cluster, nodes, three_nodes
 
-from ckpt_protocol.codec import unpack_body
+from ckpt_protocol.body_codec import unpack_body
 from ckpt_protocol.codes import FAILED_OPERATION, OK, TRY_AGAIN
 from ckpt_protocol.constants import (
     SA_CKPT_SECTION_CORRUPTED,

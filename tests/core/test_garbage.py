@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from tests.core.client import Client
 from tests.core.cluster import Cluster, three_nodes
 
-from ckpt_protocol.bounds import NODE_KINDS, REQUEST_KINDS
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
+from ckpt_protocol.bounds_by_kind import NODE_KINDS, REQUEST_KINDS
 from ckpt_protocol.codes import BAD_FLAGS, BAD_HANDLE, INVALID_PARAM, NOT_EXIST, OK
 from ckpt_protocol.framing import Frame, encode_frame
 from ckpt_protocol.messages import Kind, Op

@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.core.cluster import nodes, three_nodes
 
-from ckpt_protocol.codec import pack_body, unpack_body
+from ckpt_protocol.body_codec import pack_body, unpack_body
 from ckpt_protocol.codes import NO_MEMORY, NO_RESOURCES, NO_SPACE, OK
 from ckpt_protocol.constants import SA_CKPT_WR_ACTIVE_REPLICA_WEAK, SA_TIME_END
+from ckpt_protocol.errors import RequestError
 from ckpt_protocol.limits import BUILT_BYTES_MAX, OPS_PER_UPDATE_MAX
 from ckpt_protocol.messages import Op
-from ckpt_protocol.refusal import RequestError
 from ckptd.core.content import sections as sections_module
 from ckptd.core.content.growth import growth_bound, growth_of
 from ckptd.core.content.sections import SECTION_OVERHEAD_BYTES, SectionTable

@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 from tests.core.lone_liveness import EPOCH, FIRST, GRACE_NS, beat, exchange, node, pair, pass_time
 
-from ckpt_protocol.codec import pack_body, unpack_body
-from ckpt_protocol.framing import FrameError
+from ckpt_protocol.body_codec import pack_body, unpack_body
+from ckpt_protocol.errors import FrameError
 from ckpt_protocol.limits import EPOCH_MAX
 from ckptd.core.events import AskBack, SendHeartbeat
 from ckptd.core.liveness.heartbeat import ASK_BACK_NS

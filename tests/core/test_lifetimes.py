@@ -6,7 +6,7 @@ import pytest
 from tests.core.client import Call, Client
 from tests.core.cluster import Cluster, nodes, three_nodes
 
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.codes import (
     BAD_HANDLE,
     BAD_OPERATION,

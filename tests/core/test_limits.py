@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from tests.core.cluster import nodes
 
-from ckpt_protocol.answers import decode_answer
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.framing import Frame, FrameDecoder, encode_frame
 from ckpt_protocol.messages import Kind
+from ckpt_protocol.parse_answers import decode_answer
 from ckptd.core.events import ClientConnected, ClientReceived, SendClient
 from ckptd.core.hub import Transport
 from ckptd.core.operations.resource_usage import full_limits, nearly_full

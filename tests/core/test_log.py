@@ -3,8 +3,8 @@
 import pytest
 
 from ckpt_protocol import codes
+from ckpt_protocol.errors import RequestError
 from ckpt_protocol.limits import ANSWERS_MAX
-from ckpt_protocol.refusal import RequestError
 from ckptd.core.content.update_log import HISTORY_EPOCHS, LOG_BYTES_MIN, Update, UpdateLog
 from ckptd.core.reply_cache import FORGOTTEN
 

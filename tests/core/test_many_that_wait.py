@@ -4,7 +4,7 @@ import pytest
 from tests.core.client import READ_WRITE, Call, Client
 from tests.core.cluster import Cluster, three_nodes
 
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.codes import OK, TRY_AGAIN
 from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_COLLOCATED, SA_CKPT_WR_ALL_REPLICAS
 from ckpt_protocol.framing import encode_frame

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from tests.core.cluster import three_nodes
 from tests.protocol.representative import REPRESENTATIVES
 
-from ckpt_protocol.codec import pack_body, unpack_body
+from ckpt_protocol.body_codec import pack_body, unpack_body
 from ckpt_protocol.codes import OK
 from ckpt_protocol.constants import SA_TIME_END
-from ckpt_protocol.framing import Frame, FrameError
+from ckpt_protocol.errors import FrameError
+from ckpt_protocol.framing import Frame
 from ckpt_protocol.limits import EPOCH_MAX
 from ckpt_protocol.messages import FORWARD_REFUSED_ROUTE, FORWARD_ROUTE, REPLICATE_ROUTE, Kind, answer_ok
 from ckptd.core.content.parse_replicas import parse_chunk, parse_join, parse_report

@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 
 from ckpt_protocol import codes
-from ckpt_protocol.answers import decode_answer
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.constants import SA_TIME_MAX
+from ckpt_protocol.errors import RequestError
 from ckpt_protocol.messages import Kind
-from ckpt_protocol.refusal import RequestError
-from ckpt_protocol.requests import check_name
+from ckpt_protocol.parse_answers import decode_answer
+from ckpt_protocol.parse_requests import check_name
 from ckptd.core.client_request import Request
 from ckptd.core.directory.directory import (
     EPOCH_SHIFT,

@@ -10,13 +10,13 @@ import pytest
 from tests.core.client import Call, Opened
 from tests.core.cluster import nodes, three_nodes
 
-from ckpt_protocol.answers import decode_answer
-from ckpt_protocol.codec import AT_ONCE_BYTES, pack_body
+from ckpt_protocol.body_codec import AT_ONCE_BYTES, pack_body
 from ckpt_protocol.codes import INVALID_PARAM, NO_RESOURCES, NO_SPACE, NOT_EXIST, OK
 from ckpt_protocol.constants import SA_CKPT_WR_ACTIVE_REPLICA, SA_TIME_END
 from ckpt_protocol.framing import FrameDecoder, encode_frame
 from ckpt_protocol.limits import CALL_BYTES_MAX, OPS_PER_UPDATE_MAX
 from ckpt_protocol.messages import Kind, Op
+from ckpt_protocol.parse_answers import decode_answer
 from ckptd.core.content.replica_content import SECTION_LOOKUPS_MAX
 from ckptd.core.content.sections import EXPIRATIONS_FREE
 from ckptd.core.events import ClientReceived, SendClient

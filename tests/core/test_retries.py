@@ -4,7 +4,7 @@ import pytest
 from tests.core.client import Call, Opened
 from tests.core.cluster import Cluster, three_nodes
 
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.codes import EXIST, LIBRARY, NOT_EXIST, OK, TIMEOUT, TRY_AGAIN
 from ckpt_protocol.constants import (
     SA_CKPT_CHECKPOINT_COLLOCATED,

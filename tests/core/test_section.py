@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ckpt_protocol import codes
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.constants import SA_TIME_END
+from ckpt_protocol.errors import RequestError
 from ckpt_protocol.messages import Op
-from ckpt_protocol.refusal import RequestError
-from ckpt_protocol.updates import parse_replicated, parse_update
+from ckpt_protocol.parse_updates import parse_replicated, parse_update
 from ckptd.core.content.sections import CORRUPTED, VALID, PreImages, SectionTable
 from ckptd.core.directory.attributes import Attributes
 

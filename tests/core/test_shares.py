@@ -6,7 +6,7 @@ import pytest
 from tests.core.client import Call
 from tests.core.cluster import Cluster, three_nodes
 
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.codes import BAD_HANDLE, NO_RESOURCES, NOT_EXIST, OK
 from ckpt_protocol.constants import (
     SA_CKPT_CHECKPOINT_CREATE,

@@ -7,7 +7,7 @@ from tests.core.client import Client
 from tests.core.cluster import Cluster, three_nodes, two_nodes
 
 from ckpt_protocol import codes
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.framing import Frame
 from ckpt_protocol.messages import Kind
 from ckptd.core.events import ClosePeer, HeartbeatReceived, Outranked, PeerReceived, PeerTrouble

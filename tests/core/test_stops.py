@@ -10,7 +10,7 @@ import pytest
 from tests.core.client import READ_WRITE, Call, Client, Opened
 from tests.core.cluster import Cluster, three_nodes, two_nodes
 
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.codes import LIBRARY, NOT_EXIST, OK, TRY_AGAIN
 from ckpt_protocol.constants import (
     SA_CKPT_CHECKPOINT_COLLOCATED,
@@ -18,7 +18,8 @@ from ckpt_protocol.constants import (
     SA_CKPT_WR_ACTIVE_REPLICA_WEAK,
     SA_CKPT_WR_ALL_REPLICAS,
 )
-from ckpt_protocol.framing import Frame, FrameDecoder, FrameError
+from ckpt_protocol.errors import FrameError
+from ckpt_protocol.framing import Frame, FrameDecoder
 from ckpt_protocol.messages import Kind, Op
 from ckptd.core.arbiter.disk_record import parse_disk_record
 from ckptd.core.directory.directory import Directory, DirectoryOp

@@ -7,7 +7,7 @@ import pytest
 from tests.core.client import Call, Opened
 from tests.core.cluster import Cluster, nodes, three_nodes
 
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.codes import NOT_EXIST, OK, TRY_AGAIN
 from ckpt_protocol.constants import (
     SA_CKPT_SECTIONS_ANY,

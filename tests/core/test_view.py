@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ckpt_protocol.codec import pack_body, unpack_body
-from ckpt_protocol.framing import FrameError
+from ckpt_protocol.body_codec import pack_body, unpack_body
+from ckpt_protocol.errors import FrameError
 from ckpt_protocol.limits import VIEW_BYTES_MAX
 from ckptd.core import view as view_rules
 from ckptd.core.parse_views import parse_view

@@ -4,7 +4,7 @@ import pytest
 from tests.core.client import Call, Client
 from tests.core.cluster import nodes, three_nodes, two_nodes
 
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.codes import INVALID_PARAM, OK, TRY_AGAIN
 from ckpt_protocol.constants import SA_CKPT_WR_ACTIVE_REPLICA, SA_CKPT_WR_ALL_REPLICAS
 from ckpt_protocol.framing import Frame

@@ -13,7 +13,7 @@ from tests.client.fake_service import FakeLink, FakeNode
 from tests.client.fixtures import Start, service, start
 
 from ckpt_protocol import codes
-from ckpt_protocol.codec import unpack_body
+from ckpt_protocol.body_codec import unpack_body
 from ckpt_protocol.framing import Frame
 from ckpt_protocol.handshake import Identity
 from ckpt_protocol.messages import Kind, answer_error, answer_ok

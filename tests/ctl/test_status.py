@@ -11,7 +11,7 @@ from rich.console import Console
 from tests.client.fake_service import FakeNode
 from tests.client.fixtures import Start, service, start
 
-from ckpt_protocol.codec import unpack_body
+from ckpt_protocol.body_codec import unpack_body
 from ckpt_protocol.messages import Kind, answer_ok
 from ckptctl import render
 from ckptctl.render import Health, health_of

@@ -5,12 +5,12 @@ import socket
 from collections.abc import Sequence
 from typing import Any, Final
 
-from ckpt_protocol.answers import decode_answer
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.codes import OK
 from ckpt_protocol.framing import Frame, FrameDecoder, encode_frame
 from ckpt_protocol.handshake import NONCE_BYTES, ROLE_CLIENT, Identity, Opener
 from ckpt_protocol.messages import Kind
+from ckpt_protocol.parse_answers import decode_answer
 from ckptd.testing import LocalCluster
 
 TIMEOUT_S: Final = 60.0

@@ -5,13 +5,13 @@ import socket
 
 import pytest
 
-from ckpt_protocol.answers import decode_answer
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.codes import NO_RESOURCES, OK
 from ckpt_protocol.constants import SA_TIME_END
 from ckpt_protocol.framing import FrameDecoder, encode_frame
 from ckpt_protocol.handshake import ROLE_CLIENT, Identity, Opener
 from ckpt_protocol.messages import Kind, Op
+from ckpt_protocol.parse_answers import decode_answer
 from ckptd.testing import LocalCluster
 
 pytestmark = pytest.mark.extended

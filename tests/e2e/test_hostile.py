@@ -9,7 +9,7 @@ from tests.fuzz.corpus import record
 from tests.fuzz.doors import Doors
 
 from ckpt_client import Table
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.framing import encode_frame
 from ckpt_protocol.limits import SECTION_BYTES_MAX
 from ckpt_protocol.messages import Kind

@@ -15,7 +15,7 @@ from tests.e2e.raw import Raw
 
 from ckpt_client import AsyncTable, CheckpointError, Table
 from ckpt_protocol import codes
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.framing import encode_frame
 from ckpt_protocol.limits import SECTION_BYTES_MAX
 from ckpt_protocol.messages import Kind, Op

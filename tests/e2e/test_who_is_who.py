@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.framing import encode_frame
 from ckpt_protocol.handshake import NONCE_BYTES, ROLE_PEER, Identity, Opener
 from ckpt_protocol.limits import INCARNATION_MAX

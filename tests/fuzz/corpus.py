@@ -11,7 +11,7 @@ from tests.core.cluster import Cluster
 from tests.fuzz.places import CLIENT, PEER, STRANGER
 from tests.protocol.representative import REPRESENTATIVES
 
-from ckpt_protocol.bounds import REQUEST_KINDS
+from ckpt_protocol.bounds_by_kind import REQUEST_KINDS
 from ckpt_protocol.constants import SA_CKPT_SECTIONS_ANY, SA_CKPT_WR_ACTIVE_REPLICA_WEAK
 from ckpt_protocol.framing import Frame
 from ckpt_protocol.messages import Kind, Op

@@ -13,7 +13,7 @@ from typing import Final
 from tests.fuzz.corpus import KINDS, Corpus
 from tests.fuzz.places import CLIENT, PEER, STRANGER
 
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.framing import Frame, FrameDecoder, encode_frame
 from ckpt_protocol.handshake import NONCE_BYTES, ROLE_CLIENT, ROLE_PEER, Identity, Opener
 from ckpt_protocol.messages import Kind

@@ -19,9 +19,10 @@ from tests.core.client import Client
 from tests.fuzz.corpus import KINDS, Corpus
 from tests.fuzz.places import CLIENT, NEW_CLIENT, PEER, PLACES, STRANGER, Place, bystander
 
-from ckpt_protocol.bounds import FROM_CLIENT, FROM_PEER, Sender, State, body_limits
+from ckpt_protocol.bounds_by_kind import FROM_CLIENT, FROM_PEER, Sender, State, body_limits
 from ckpt_protocol.codes import OK
-from ckpt_protocol.framing import Frame, FrameDecoder, FrameError, encode_frame
+from ckpt_protocol.errors import FrameError
+from ckpt_protocol.framing import Frame, FrameDecoder, encode_frame
 from ckpt_protocol.messages import Kind
 from ckptd.core.events import (
     ClientReceived,

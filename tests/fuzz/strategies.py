@@ -6,7 +6,7 @@ import msgpack
 from hypothesis import strategies as st
 from tests.protocol.representative import REPRESENTATIVES
 
-from ckpt_protocol.bounds import BOUNDS, Bounds
+from ckpt_protocol.bounds_by_kind import BOUNDS, Bounds
 from ckpt_protocol.framing import Frame
 from ckpt_protocol.messages import FORWARD_REFUSED_ROUTE, FORWARD_ROUTE, REPLICATE_ROUTE, Kind
 from ckptd.sim.faults.spoiling import NUMBERS, nested

@@ -10,7 +10,7 @@ from tests.fuzz.places import PLACES
 from tests.fuzz.strategies import frames
 from tests.protocol.representative import kind_numbers
 
-from ckpt_protocol.bounds import BOUNDS
+from ckpt_protocol.bounds_by_kind import BOUNDS
 
 NAMES = {number: name for name, number in kind_numbers().items()}
 EXAMPLES = 10

@@ -7,7 +7,7 @@ since existing clients read it in this form.
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.codes import NOT_EXIST
 from ckpt_protocol.constants import SA_CKPT_SECTION_VALID, SA_CKPT_SECTIONS_ANY, SA_TIME_END
 from ckpt_protocol.framing import encode_frame

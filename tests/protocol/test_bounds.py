@@ -11,8 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.protocol.representative import REPRESENTATIVES, kind_numbers
 
-from ckpt_protocol.answers import decode_answer
-from ckpt_protocol.bounds import (
+from ckpt_protocol.body_codec import bounded_array, pack_body, unpack_bounded
+from ckpt_protocol.bounds_by_kind import (
     BOUNDS,
     FROM_CLIENT,
     FROM_NEW_CLIENT,
@@ -29,11 +29,13 @@ from ckpt_protocol.bounds import (
     State,
     body_limits,
 )
-from ckpt_protocol.codec import bounded_array, check_bounds, pack_body, unpack_bounded
+from ckpt_protocol.bounds_check import check_bounds
 from ckpt_protocol.codes import OK
-from ckpt_protocol.framing import HEADER_BYTES, FrameDecoder, FrameError, encode_frame
+from ckpt_protocol.errors import FrameError
+from ckpt_protocol.framing import HEADER_BYTES, FrameDecoder, encode_frame
 from ckpt_protocol.limits import FRAME_BYTES_MAX, PEER_FRAME_BYTES_MAX, UNATTACHED_BODY_BYTES_MAX
 from ckpt_protocol.messages import FORWARD_REFUSED_ROUTE, FORWARD_ROUTE, REPLICATE_ROUTE, Kind, answer_error
+from ckpt_protocol.parse_answers import decode_answer
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
 NAMES = {number: name for name, number in kind_numbers().items()}

@@ -7,15 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ckpt_protocol.bounds import NOT_ALLOWED
-from ckpt_protocol.framing import (
-    HEADER_BYTES,
-    Frame,
-    FrameDecoder,
-    FrameError,
-    decode_datagram,
-    encode_frame,
-)
+from ckpt_protocol.bounds_by_kind import NOT_ALLOWED
+from ckpt_protocol.errors import FrameError
+from ckpt_protocol.framing import HEADER_BYTES, Frame, FrameDecoder, decode_datagram, encode_frame
 from ckpt_protocol.limits import FRAME_BYTES_MAX
 
 U64 = st.integers(0, 2**64 - 1)

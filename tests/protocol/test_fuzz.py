@@ -7,12 +7,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.protocol.representative import NONCE_A, NONCE_B, REPRESENTATIVES
 
-from ckpt_protocol.answers import decode_answer
-from ckpt_protocol.bounds import BOUNDS
-from ckpt_protocol.codec import bounded_array, unpack_body
-from ckpt_protocol.framing import Frame, FrameDecoder, FrameError, decode_datagram, encode_frame
+from ckpt_protocol.body_codec import bounded_array, unpack_body
+from ckpt_protocol.bounds_by_kind import BOUNDS
+from ckpt_protocol.errors import FrameError
+from ckpt_protocol.framing import Frame, FrameDecoder, decode_datagram, encode_frame
 from ckpt_protocol.handshake import Acceptor, HandshakeRejected, Identity, Opener, verify
 from ckpt_protocol.messages import Kind
+from ckpt_protocol.parse_answers import decode_answer
 
 GOOD = [frame.encode() for frame in REPRESENTATIVES]
 KINDS = [Kind.HELLO, Kind.WELCOME, Kind.PROOF, Kind.REFUSED, Kind.ANSWER]

@@ -8,8 +8,9 @@ import pytest
 from tests.protocol.representative import NONCE_A, NONCE_B
 
 from ckpt_protocol import codes
-from ckpt_protocol.codec import pack_body, unpack_body
-from ckpt_protocol.framing import Frame, FrameError, decode_datagram
+from ckpt_protocol.body_codec import pack_body, unpack_body
+from ckpt_protocol.errors import FrameError
+from ckpt_protocol.framing import Frame, decode_datagram
 from ckpt_protocol.handshake import (
     ROLE_CLIENT,
     ROLE_OPERATOR,

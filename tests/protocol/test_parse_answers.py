@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from tests.protocol.representative import REPRESENTATIVES
 
-from ckpt_protocol.answers import (
+from ckpt_protocol.body_codec import pack_body
+from ckpt_protocol.errors import FrameError
+from ckpt_protocol.parse_answers import (
     decode_answer,
     parse_changes,
     parse_opened,
@@ -15,8 +17,6 @@ from ckpt_protocol.answers import (
     parse_status,
     parse_values,
 )
-from ckpt_protocol.codec import pack_body
-from ckpt_protocol.framing import FrameError
 
 ATTRIBUTES = [1, 100, 0, 1, 100, 8]
 ANSWERS: list[tuple[Callable[[Any], Any], Any]] = [

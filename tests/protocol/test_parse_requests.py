@@ -11,36 +11,35 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.protocol.representative import REPRESENTATIVES
 
-from ckpt_protocol import codes, requests, updates
-from ckpt_protocol.codec import pack_body, unpack_body, unpack_rows
-from ckpt_protocol.framing import FrameError
+from ckpt_protocol import codes, parse_requests, parse_updates
+from ckpt_protocol.body_codec import pack_body, unpack_body, unpack_rows
+from ckpt_protocol.errors import FrameError, RequestError
 from ckpt_protocol.limits import SIZE_MAX
 from ckpt_protocol.messages import Kind, Op
-from ckpt_protocol.refusal import RequestError
 
 PARSERS: dict[str, Any] = {
-    "ATTACH": requests.parse_attach,
-    "DETACH": lambda body: requests.parse_nothing(Kind.DETACH, body),
-    "OPEN": requests.parse_open,
-    "CLOSE": lambda body: requests.parse_nothing(Kind.CLOSE, body),
-    "UNLINK": requests.parse_unlink,
-    "RETENTION_SET": requests.parse_retention_set,
-    "ACTIVE_SET": requests.parse_active_set,
-    "STATUS": lambda body: requests.parse_nothing(Kind.STATUS, body),
-    "UPDATE": updates.parse_update,
-    "READ": requests.parse_read,
-    "ITERATE": requests.parse_iterate,
-    "SYNCHRONIZE": lambda body: requests.parse_nothing(Kind.SYNCHRONIZE, body),
-    "DESCRIBE": requests.parse_describe,
-    "PING": lambda body: requests.parse_nothing(Kind.PING, body),
-    "OPERATE": requests.parse_operate,
-    "TRACK": requests.parse_track,
-    "routed ATTACH": requests.parse_routed_attach,
-    "routed CLOSE": lambda body: requests.parse_of_handle(Kind.CLOSE, body),
-    "routed RETENTION_SET": lambda body: requests.parse_of_handle(Kind.RETENTION_SET, body),
-    "routed ACTIVE_SET": lambda body: requests.parse_of_handle(Kind.ACTIVE_SET, body),
-    "replicated": lambda body: updates.parse_replicated(body, 7),
-    "batch": lambda body: updates.parse_replicated(body, 0),
+    "ATTACH": parse_requests.parse_attach,
+    "DETACH": lambda body: parse_requests.parse_nothing(Kind.DETACH, body),
+    "OPEN": parse_requests.parse_open,
+    "CLOSE": lambda body: parse_requests.parse_nothing(Kind.CLOSE, body),
+    "UNLINK": parse_requests.parse_unlink,
+    "RETENTION_SET": parse_requests.parse_retention_set,
+    "ACTIVE_SET": parse_requests.parse_active_set,
+    "STATUS": lambda body: parse_requests.parse_nothing(Kind.STATUS, body),
+    "UPDATE": parse_updates.parse_update,
+    "READ": parse_requests.parse_read,
+    "ITERATE": parse_requests.parse_iterate,
+    "SYNCHRONIZE": lambda body: parse_requests.parse_nothing(Kind.SYNCHRONIZE, body),
+    "DESCRIBE": parse_requests.parse_describe,
+    "PING": lambda body: parse_requests.parse_nothing(Kind.PING, body),
+    "OPERATE": parse_requests.parse_operate,
+    "TRACK": parse_requests.parse_track,
+    "routed ATTACH": parse_requests.parse_routed_attach,
+    "routed CLOSE": lambda body: parse_requests.parse_of_handle(Kind.CLOSE, body),
+    "routed RETENTION_SET": lambda body: parse_requests.parse_of_handle(Kind.RETENTION_SET, body),
+    "routed ACTIVE_SET": lambda body: parse_requests.parse_of_handle(Kind.ACTIVE_SET, body),
+    "replicated": lambda body: parse_updates.parse_replicated(body, 7),
+    "batch": lambda body: parse_updates.parse_replicated(body, 0),
 }
 SCALARS = (
     st.none()
@@ -101,9 +100,9 @@ def test_no_body_raises_anything_but_a_refusal_or_a_frame_error(name: str, body:
 @example(ops=[[Op.PUT, b"k", bytes(5000), None]])
 def test_an_update_is_parsed_as_it_was_sent_whatever_its_size(ops: list[Any]) -> None:
     body = pack_body(ops)
-    assert updates.parse_update(body) == ops
-    assert updates.parse_replicated(body, 7) == (ops, None)
-    assert updates.parse_replicated(pack_body([ops, [[1, 2, 3, b"a"]]]), 0) == (ops, [(1, 2, 3, b"a")])
+    assert parse_updates.parse_update(body) == ops
+    assert parse_updates.parse_replicated(body, 7) == (ops, None)
+    assert parse_updates.parse_replicated(pack_body([ops, [[1, 2, 3, b"a"]]]), 0) == (ops, [(1, 2, 3, b"a")])
 
 
 @settings(max_examples=300, deadline=None)
@@ -119,9 +118,9 @@ def test_an_update_is_parsed_as_it_was_sent_whatever_its_size(ops: list[Any]) ->
 def test_the_quick_way_of_many_rows_yields_what_the_careful_one_does(rows: list[Any]) -> None:
     body = msgpack.packb(rows)
     for check, check_all in (
-        (updates._check_of_client, updates._check_all_of_client),
-        (updates._check_of_replica, updates._check_all_of_replica),
-        (requests._element, requests._one_by_one),
+        (parse_updates._check_of_client, parse_updates._check_all_of_client),
+        (parse_updates._check_of_replica, parse_updates._check_all_of_replica),
+        (parse_requests._element, parse_requests._one_by_one),
     ):
         quick = unpack_rows(body, 10_000, check, check_all)
         try:
@@ -140,7 +139,7 @@ def _wrong() -> None:
 
 @pytest.mark.parametrize("row_bytes", [0, 3000, 60_000])
 @pytest.mark.parametrize("header", [b"\xdc\x27\x10", b"\xdd\x00\x00\x27\x10", b"\x9f", b"\xdc\x00\x3f"])
-@pytest.mark.parametrize("parse", [updates.parse_update, requests.parse_read])
+@pytest.mark.parametrize("parse", [parse_updates.parse_update, parse_requests.parse_read])
 def test_arrays_within_arrays_that_claim_much_and_bring_nothing_cost_little(
     parse: Any, header: bytes, row_bytes: int
 ) -> None:
@@ -174,27 +173,27 @@ def test_an_operation_that_a_client_may_not_send_is_refused_with_its_index(
     ops: list[Any] = [[Op.PUT, b"key", b"value", None]] * count
     ops[place] = wrong
     with pytest.raises(RequestError) as caught:
-        updates.parse_update(msgpack.packb(ops))
+        parse_updates.parse_update(msgpack.packb(ops))
     assert (caught.value.code, caught.value.index) == (codes.INVALID_PARAM, place)
 
 
 def test_a_replica_takes_what_only_the_service_sends_and_no_more() -> None:
     own = [[Op.REMOVE, b"k"], [Op.REMOVE, b"k", True], [Op.PIECE, b"k", 3, 0, b"abc", 5, 6]]
-    assert updates.parse_replicated(pack_body([own, []]), 0) == (own, [])
+    assert parse_updates.parse_replicated(pack_body([own, []]), 0) == (own, [])
     for wrong in ([[Op.PIECE, b"k", 3, -1, b"abc", 5, 6]], [[Op.REMOVE, b"k", 1]], [], [7], {}, [{}]):
         with pytest.raises(FrameError):
-            updates.parse_replicated(pack_body(wrong), 7)
+            parse_updates.parse_replicated(pack_body(wrong), 7)
     for answered in ({}, [{}], [[1, 2, 3]], [[1, 2, 3, "a"]], [[-1, 2, 3, b"a"]], [[1, 2, 0.5, b"a"]]):
         with pytest.raises(FrameError):
-            updates.parse_replicated(pack_body([own, answered]), 0)
+            parse_updates.parse_replicated(pack_body([own, answered]), 0)
 
 
 def test_values_have_their_types() -> None:
     attributes = [1, 100, 0, 1, 100, 8]
-    opened = requests.parse_open(pack_body([b"n", 7, attributes, True, "later"]))
+    opened = parse_requests.parse_open(pack_body([b"n", 7, attributes, True, "later"]))
     assert opened == (b"n", 7, tuple(attributes), True)
-    assert requests.parse_iterate(pack_body([5, 0, None, False])) == (5, 0, None, False, None)
-    assert requests.parse_track(pack_body([None])) == (None, 0)
-    assert requests.parse_operate(pack_body(["accept-loss", "b"])) == ("accept-loss", "b")
-    assert requests.parse_of_handle(Kind.ACTIVE_SET, pack_body([3, True])) == (3, True)
+    assert parse_requests.parse_iterate(pack_body([5, 0, None, False])) == (5, 0, None, False, None)
+    assert parse_requests.parse_track(pack_body([None])) == (None, 0)
+    assert parse_requests.parse_operate(pack_body(["accept-loss", "b"])) == ("accept-loss", "b")
+    assert parse_requests.parse_of_handle(Kind.ACTIVE_SET, pack_body([3, True])) == (3, True)
     assert unpack_body(pack_body(attributes)) == attributes

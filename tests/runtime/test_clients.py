@@ -14,7 +14,8 @@ from tests.runtime.conftest import Lines
 from tests.runtime.fakes import NONCE, RawClient, ping, running
 
 from ckpt_protocol import codes
-from ckpt_protocol.framing import HEADER, FrameError, encode_frame
+from ckpt_protocol.errors import FrameError
+from ckpt_protocol.framing import HEADER, encode_frame
 from ckpt_protocol.handshake import ROLE_OPERATOR, HandshakeRejected, Identity, Opener
 from ckpt_protocol.limits import FIRST_FRAME_BYTES_MAX, FRAME_BYTES_MAX, UNATTACHED_BODY_BYTES_MAX
 from ckpt_protocol.messages import Kind

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.runtime.fakes import free_port, ping, running
 
-from ckpt_protocol.framing import FrameError
+from ckpt_protocol.errors import FrameError
 from ckptd.core.events import (
     ClientReceived,
     Effect,

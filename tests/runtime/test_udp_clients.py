@@ -9,7 +9,6 @@ import pytest
 from tests.runtime.fakes import NONCE, Running, at_address, ping, running
 
 from ckpt_protocol import codes
-from ckpt_protocol.answers import decode_answer
 from ckpt_protocol.framing import Frame, decode_datagram, encode_frame
 from ckpt_protocol.handshake import (
     ROLE_CLIENT,
@@ -21,6 +20,7 @@ from ckpt_protocol.handshake import (
     sign,
 )
 from ckpt_protocol.messages import Kind
+from ckpt_protocol.parse_answers import decode_answer
 from ckptd.core.events import (
     ClientLost,
     ClientReceived,

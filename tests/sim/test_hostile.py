@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.framing import Frame
 from ckpt_protocol.messages import Kind, Op
 from ckptd.sim.cluster import Cluster

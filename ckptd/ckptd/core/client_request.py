@@ -3,7 +3,7 @@
 from typing import Final
 
 from ckpt_protocol.messages import Kind
-from ckpt_protocol.requests import Elements
+from ckpt_protocol.parse_requests import Elements
 
 Origin = int | str
 """Where the answer goes: a client's link at this node, or the node that forwarded the request."""

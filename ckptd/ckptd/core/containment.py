@@ -12,9 +12,9 @@ from hashlib import sha256
 from typing import Final
 
 from ckpt_protocol import codes
-from ckpt_protocol.framing import Frame, FrameError
+from ckpt_protocol.errors import FrameError, ParseFailed
+from ckpt_protocol.framing import Frame
 from ckpt_protocol.messages import Kind, answer_error
-from ckpt_protocol.parsing import ParseFailed
 from ckptd.core.client_request import Request
 from ckptd.core.context import Context
 from ckptd.core.events import CloseClient, ClosePeer

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from ckpt_protocol.framing import Frame
-from ckpt_protocol.requests import Describe, Operate
+from ckpt_protocol.parse_requests import Describe, Operate
 from ckptd.core.client_request import Request
 from ckptd.core.events import Event
 from ckptd.core.view import View

@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from typing import Any, assert_never
 
-from ckpt_protocol.framing import Frame, FrameError
-from ckpt_protocol.requests import Describe, Operate
+from ckpt_protocol.errors import FrameError
+from ckpt_protocol.framing import Frame
+from ckpt_protocol.parse_requests import Describe, Operate
 from ckptd.core.arbiter.etcd import EtcdArbiter
 from ckptd.core.arbiter.make_arbiter import make_arbiter
 from ckptd.core.arbiter.wait_for_disk import RecordStore
@@ -454,7 +455,7 @@ class Node(Hub):
                 return
         if now_ns >= heartbeats.next_ns:
             self.store.on_time()
-            if self._replicas.find_full_nodes(self.liveness):
+            if self._replicas.capacity.find_full_nodes(self.replicas.values(), self.liveness):
                 self.housekeeping.placement_due = True
             heartbeats.next_ns = now_ns + context.settings.heartbeat_ns
             stalled = [*self._replicas.busy.stalled_nodes(), *self.replicator.stalled_members()]

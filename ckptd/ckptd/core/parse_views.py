@@ -2,13 +2,13 @@
 
 from typing import Any, Final, NamedTuple
 
-from ckpt_protocol.bounds import BOUNDS, DIRECTORY_BOUNDS
-from ckpt_protocol.codec import bounded_array
-from ckpt_protocol.fields import array, boolean, node_id, octets, row, text, whole
-from ckpt_protocol.framing import Frame, FrameError
+from ckpt_protocol.body_codec import bounded_array
+from ckpt_protocol.bounds_by_kind import BOUNDS, DIRECTORY_BOUNDS
+from ckpt_protocol.errors import FrameError, parser
+from ckpt_protocol.field_checks import array, boolean, node_id, octets, row, text, whole
+from ckpt_protocol.framing import Frame
 from ckpt_protocol.limits import EPOCH_MAX, NODE_ID_BYTES_MAX, NODES_MAX, PEER_FRAME_BYTES_MAX, SEQ_MAX
 from ckpt_protocol.messages import Kind
-from ckpt_protocol.parsing import parser
 from ckptd.core.view import PAST_MEMBERSHIPS_MAX, Member, PastMembership, View
 
 ROUND_MAX: Final = 2**62

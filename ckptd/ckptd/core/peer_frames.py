@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from typing import Final
 
-from ckpt_protocol.bounds import FROM_WITNESS
-from ckpt_protocol.framing import Frame, FrameError, refuse_by_header
+from ckpt_protocol.bounds_by_kind import FROM_WITNESS
+from ckpt_protocol.errors import FrameError
+from ckpt_protocol.framing import Frame, refuse_by_header
 from ckpt_protocol.messages import DIRECTORY_ID, REPLICA_KINDS, Kind
 from ckptd.core.containment import close_peer
 from ckptd.core.context import Context

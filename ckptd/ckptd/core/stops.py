@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 from zlib import crc32
 
-from ckpt_protocol.bounds import BOUNDS
-from ckpt_protocol.codec import bounded_array, pack_body
-from ckpt_protocol.framing import Frame, FrameError, encode_frame
+from ckpt_protocol.body_codec import bounded_array, pack_body
+from ckpt_protocol.bounds_by_kind import BOUNDS
+from ckpt_protocol.errors import FrameError, parser
+from ckpt_protocol.framing import Frame, encode_frame
 from ckpt_protocol.limits import FAULTS_MAX
 from ckpt_protocol.messages import Kind
-from ckpt_protocol.parsing import parser
 
 
 class DirectoryContents(Protocol):

@@ -7,11 +7,11 @@ a view, serves no client, and knows nothing of checkpoints.
 from typing import Final
 
 from ckpt_protocol import codes
-from ckpt_protocol.codec import pack_body
-from ckpt_protocol.framing import Frame, FrameError, encode_frame
+from ckpt_protocol.body_codec import pack_body
+from ckpt_protocol.errors import FrameError, RequestError
+from ckpt_protocol.framing import Frame, encode_frame
 from ckpt_protocol.messages import Kind, Verb, answer_error, answer_ok, encode_answer
-from ckpt_protocol.refusal import RequestError
-from ckpt_protocol.requests import parse_describe, parse_nothing, parse_operate
+from ckpt_protocol.parse_requests import parse_describe, parse_nothing, parse_operate
 from ckptd.core.arbiter.paxos import PaxosArbiter
 from ckptd.core.arbiter.wait_for_disk import RecordStore
 from ckptd.core.containment import close_client, close_peer, contain_client, drop_heartbeat

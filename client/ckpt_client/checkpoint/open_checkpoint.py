@@ -23,7 +23,7 @@ from ckpt_client.session import table_requests
 from ckpt_client.session.table_requests import Attributes, Key, OpenParameters
 from ckpt_client.steps import Request, Steps
 from ckpt_protocol import codes
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.messages import Kind
 
 logger = logging.getLogger("aspCheckpoint")

@@ -16,7 +16,7 @@ from ckpt_client.session import table_requests
 from ckpt_client.session.table_requests import Key, OpenParameters, SectionDescriptor, Status, Value
 from ckpt_client.steps import Result, Steps
 from ckpt_protocol import codes
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.constants import SA_TIME_END
 from ckpt_protocol.messages import Kind
 

@@ -20,10 +20,10 @@ from ckpt_client.io.time_limit import TimeLimit
 from ckpt_client.session import table_requests
 from ckpt_client.session.call import MILLISECOND_NS
 from ckpt_protocol import codes
-from ckpt_protocol.answers import Changed, parse_changes
-from ckpt_protocol.codec import pack_body
-from ckpt_protocol.framing import FrameError
+from ckpt_protocol.body_codec import pack_body
+from ckpt_protocol.errors import FrameError
 from ckpt_protocol.messages import Kind
+from ckpt_protocol.parse_answers import Changed, parse_changes
 
 TRACK_NS: Final = 30_000 * MILLISECOND_NS
 """The time-out of one TRACK. The service answers after 10 s at the latest, with or without a change."""

@@ -26,7 +26,7 @@ from ckpt_client.io.time_limit import TimeLimit
 from ckpt_client.session import table_requests
 from ckpt_client.steps import Request, drive_async
 from ckpt_protocol import codes
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_READ
 
 TrackCallback = Callable[[list[SectionChange]], object]

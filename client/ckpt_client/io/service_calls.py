@@ -9,7 +9,7 @@ from ckpt_client.io.time_limit import TimeLimit
 from ckpt_client.session import table_requests
 from ckpt_client.session.table_requests import Key, Status
 from ckpt_client.steps import Request, Result, Steps, drive, drive_async
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.messages import Kind
 
 ServiceCall = Steps[Request, Result]

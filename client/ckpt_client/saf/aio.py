@@ -27,7 +27,7 @@ from ckpt_client.session import table_requests
 from ckpt_client.session.table_requests import Key
 from ckpt_client.steps import Result, drive_async
 from ckpt_protocol import codes
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.constants import SA_CKPT_SECTIONS_ANY, SA_TIME_END
 from ckpt_protocol.messages import Kind
 

@@ -17,7 +17,7 @@ from ckpt_client.saf.types import CheckpointDescriptor, SectionDescriptor
 from ckpt_client.session.table_requests import Attributes
 from ckpt_client.steps import Result, Steps
 from ckpt_protocol import codes
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_READ, SA_CKPT_CHECKPOINT_WRITE
 from ckpt_protocol.messages import Kind
 

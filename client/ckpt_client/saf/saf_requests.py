@@ -13,7 +13,7 @@ from ckpt_client.errors import SaAisError, error_of
 from ckpt_client.saf.types import CheckpointCreationAttributes
 from ckpt_client.session.table_requests import EMPTY_BODY, NO_LIMIT_NS, checkpoint_name, refuse, update_body
 from ckpt_protocol import codes
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.constants import (
     OPEN_FLAGS_ALL,
     SA_CKPT_CHECKPOINT_CREATE,
@@ -23,7 +23,7 @@ from ckpt_protocol.constants import (
     SA_CKPT_SECTIONS_LEQ_EXPIRATION_TIME,
     SA_TIME_MAX,
 )
-from ckpt_protocol.creation import attributes_fault
+from ckpt_protocol.creation_attributes import attributes_fault
 from ckpt_protocol.limits import (
     CALL_BYTES_MAX,
     OPS_PER_UPDATE_MAX,

@@ -7,8 +7,9 @@ from enum import Enum
 from typing import Any, Final
 
 from ckpt_client.session.call import MILLISECOND_NS, NEVER_NS, pause_after
-from ckpt_protocol.codec import pack_body
-from ckpt_protocol.framing import Frame, FrameError, encode_frame
+from ckpt_protocol.body_codec import pack_body
+from ckpt_protocol.errors import FrameError
+from ckpt_protocol.framing import Frame, encode_frame
 from ckpt_protocol.handshake import ROLE_CLIENT, Identity, Opener
 from ckpt_protocol.messages import Kind
 

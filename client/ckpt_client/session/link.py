@@ -13,11 +13,12 @@ from ckpt_client.session.endpoints import Endpoints
 from ckpt_client.session.node_silence import DEAD_AFTER_NS, HASTE_NS, PING_AFTER_NS, Silence
 from ckpt_client.session.pending_calls import Unanswered
 from ckpt_protocol import codes
-from ckpt_protocol.answers import decode_answer
-from ckpt_protocol.codec import pack_body
-from ckpt_protocol.framing import Frame, FrameDecoder, FrameError
+from ckpt_protocol.body_codec import pack_body
+from ckpt_protocol.errors import FrameError
+from ckpt_protocol.framing import Frame, FrameDecoder
 from ckpt_protocol.handshake import HandshakeRejected, Identity
 from ckpt_protocol.messages import Kind
+from ckpt_protocol.parse_answers import decode_answer
 
 LEAVE_STUCK_NODE_NS: Final = 500 * MILLISECOND_NS
 """A node that answers only TRY_AGAIN for this long (because it is cut off, say) is left for another one.

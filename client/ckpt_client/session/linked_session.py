@@ -17,19 +17,12 @@ from ckpt_client.session.link import Linking
 from ckpt_client.session.node_silence import DEAD_AFTER_NS, KEEP_UP_NS, PING_AFTER_NS
 from ckpt_client.session.pending_calls import ORPHAN_NS, READ_ONLY
 from ckpt_protocol import codes
-from ckpt_protocol.answers import decode_answer
-from ckpt_protocol.codec import pack_body
-from ckpt_protocol.framing import (
-    HEADER,
-    HEADER_BYTES,
-    LENGTH_BYTES,
-    Frame,
-    FrameError,
-    decode_datagram,
-    encode_frame,
-)
+from ckpt_protocol.body_codec import pack_body
+from ckpt_protocol.errors import FrameError
+from ckpt_protocol.framing import HEADER, HEADER_BYTES, LENGTH_BYTES, Frame, decode_datagram, encode_frame
 from ckpt_protocol.limits import DATAGRAM_BYTES_MAX, FRAME_BYTES_MAX, WITHDRAWN_MAX
 from ckpt_protocol.messages import Kind, answer_ok
+from ckpt_protocol.parse_answers import decode_answer
 
 # TRACK waits for a change. A request that closes something must be done even if its caller waits no longer.
 # A SYNCHRONIZE whose time is over fails with TIMEOUT (SAF 3.7.4): what it waits for continues.

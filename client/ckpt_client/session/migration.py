@@ -12,10 +12,11 @@ from ckpt_client.session.address import Address
 from ckpt_client.session.attachment import members_of
 from ckpt_client.session.call import MILLISECOND_NS
 from ckpt_protocol import codes
-from ckpt_protocol.answers import decode_answer
-from ckpt_protocol.framing import FrameDecoder, FrameError
+from ckpt_protocol.errors import FrameError
+from ckpt_protocol.framing import FrameDecoder
 from ckpt_protocol.handshake import ROLE_CLIENT, HandshakeRejected, Identity, Opener
 from ckpt_protocol.messages import Kind
+from ckpt_protocol.parse_answers import decode_answer
 
 MIGRATION_LIMIT_NS: Final = 1_000 * MILLISECOND_NS
 """A node must take the session within this time, or the move fails."""

@@ -18,11 +18,11 @@ from ckpt_client.session.call import NEVER_NS, Call
 from ckpt_client.session.linked_session import LinkedSession
 from ckpt_client.session.migration import MIGRATION_QUIESCE_NS, Migration, MigrationState
 from ckpt_client.session.node_silence import PING_AFTER_NS
-from ckpt_protocol.answers import decode_answer
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.framing import FrameDecoder
 from ckpt_protocol.handshake import Identity
 from ckpt_protocol.messages import Kind
+from ckpt_protocol.parse_answers import decode_answer
 
 _DESCRIBE_CLUSTER: Final = pack_body(["cluster"])
 

@@ -10,9 +10,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 from ckpt_client.errors import CheckpointEnded, error_of
 from ckpt_client.session.call import NEVER_NS
 from ckpt_protocol import codes
-from ckpt_protocol.answers import SectionDescriptor as SectionDescriptor
-from ckpt_protocol.answers import parse_opened, parse_page, parse_status, parse_values
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.constants import (
     SA_CKPT_CHECKPOINT_COLLOCATED,
     SA_CKPT_CHECKPOINT_CREATE,
@@ -25,7 +23,7 @@ from ckpt_protocol.constants import (
     SA_TIME_MAX,
     SA_TIME_ONE_MILLISECOND,
 )
-from ckpt_protocol.framing import FrameError
+from ckpt_protocol.errors import FrameError
 from ckpt_protocol.limits import (
     CALL_BYTES_MAX,
     NAME_BYTES_MAX,
@@ -36,6 +34,8 @@ from ckpt_protocol.limits import (
     UPDATE_BODY_BYTES_MAX,
 )
 from ckpt_protocol.messages import Op
+from ckpt_protocol.parse_answers import SectionDescriptor as SectionDescriptor
+from ckpt_protocol.parse_answers import parse_opened, parse_page, parse_status, parse_values
 
 Bytes = bytes | bytearray | memoryview
 Key = str | Bytes

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Final
 
-from ckpt_protocol.bounds import VIEW_BOUNDS
-from ckpt_protocol.codec import bounded_array, pack_body
-from ckpt_protocol.fields import array, whole
+from ckpt_protocol.body_codec import bounded_array, pack_body
+from ckpt_protocol.bounds_by_kind import VIEW_BOUNDS
+from ckpt_protocol.field_checks import array, whole
 from ckpt_protocol.limits import EPOCH_MAX, FAULTS_MAX
 from ckptd.core.parse_views import Ballot, parse_ballot, parse_view
 from ckptd.core.stops import Stop, parse_stop

@@ -6,9 +6,9 @@ done: this module does not guess, it reads the register again (R5).
 
 from typing import Final
 
-from ckpt_protocol.bounds import VIEW_BOUNDS
-from ckpt_protocol.codec import bounded_array, pack_body
-from ckpt_protocol.framing import FrameError
+from ckpt_protocol.body_codec import bounded_array, pack_body
+from ckpt_protocol.bounds_by_kind import VIEW_BOUNDS
+from ckpt_protocol.errors import FrameError
 from ckptd.core.arbiter.base_arbiter import Arbiter, NextViewRule
 from ckptd.core.arbiter.wait_for_disk import RecordStore
 from ckptd.core.context import Context

@@ -7,8 +7,9 @@ view that follows it accepted. There is no log (Rystsov, *CASPaxos: Replicated S
 
 from typing import Any, Final
 
-from ckpt_protocol.codec import pack_body
-from ckpt_protocol.framing import Frame, FrameError, encode_frame
+from ckpt_protocol.body_codec import pack_body
+from ckpt_protocol.errors import FrameError
+from ckpt_protocol.framing import Frame, encode_frame
 from ckpt_protocol.messages import Kind
 from ckptd.core.arbiter.base_arbiter import Arbiter, NextViewRule
 from ckptd.core.arbiter.disk_record import NO_BALLOT

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from zlib import crc32
 
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.framing import Frame
 from ckptd.core.events import Effect, Event
 from ckptd.core.hub import Limits

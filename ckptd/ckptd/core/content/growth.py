@@ -9,10 +9,10 @@ with their index.
 from typing import Final
 
 from ckpt_protocol import codes
+from ckpt_protocol.errors import RequestError
 from ckpt_protocol.limits import BUILT_BYTES_MAX, OPS_PER_UPDATE_MAX
 from ckpt_protocol.messages import Op
-from ckpt_protocol.refusal import RequestError
-from ckpt_protocol.updates import Ops
+from ckpt_protocol.parse_updates import Ops
 from ckptd.core.content.sections import SECTION_OVERHEAD_BYTES, SectionTable
 
 _PATCHES: Final = (Op.WRITE, Op.PATCH)

@@ -1,11 +1,12 @@
-"""Parse the messages between replicas, except updates (`ckpt_protocol.updates`). Raises FrameError."""
+"""Parse the messages between replicas, except updates (`ckpt_protocol.parse_updates`). Raises FrameError."""
 
 from typing import Any, Final, NamedTuple
 
-from ckpt_protocol.bounds import BOUNDS
-from ckpt_protocol.codec import bounded_array
+from ckpt_protocol.body_codec import bounded_array
+from ckpt_protocol.bounds_by_kind import BOUNDS
 from ckpt_protocol.constants import SA_CKPT_SECTION_CORRUPTED, SA_CKPT_SECTION_VALID
-from ckpt_protocol.fields import U64_MAX, array, boolean, octets, row, whole
+from ckpt_protocol.errors import parser
+from ckpt_protocol.field_checks import U64_MAX, array, boolean, octets, row, whole
 from ckpt_protocol.framing import Frame
 from ckpt_protocol.limits import (
     CHUNK_SECTIONS_MAX,
@@ -16,7 +17,6 @@ from ckpt_protocol.limits import (
     SIZE_MAX,
 )
 from ckpt_protocol.messages import Kind
-from ckpt_protocol.parsing import parser
 from ckptd.core.content.sections import Section
 
 _ROWS_MAX: Final = 10_000_000

@@ -11,7 +11,7 @@ from heapq import merge
 from typing import Any, Final
 
 from ckpt_protocol import codes
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.constants import (
     SA_CKPT_SECTIONS_ANY,
     SA_CKPT_SECTIONS_CORRUPTED,
@@ -20,13 +20,12 @@ from ckpt_protocol.constants import (
     SA_CKPT_SECTIONS_LEQ_EXPIRATION_TIME,
     SA_TIME_END,
 )
-from ckpt_protocol.framing import FrameError, encode_frame
+from ckpt_protocol.errors import FrameError, ParseFailed, RequestError
+from ckpt_protocol.framing import encode_frame
 from ckpt_protocol.limits import CALL_BYTES_MAX, PAGE_BYTES_MAX
 from ckpt_protocol.messages import REPLICATE_ROUTE, Kind, answer_ok
-from ckpt_protocol.parsing import ParseFailed
-from ckpt_protocol.refusal import RequestError
-from ckpt_protocol.requests import Elements, Iterate
-from ckpt_protocol.updates import Answered, Ops, parse_replicated
+from ckpt_protocol.parse_requests import Elements, Iterate
+from ckpt_protocol.parse_updates import Answered, Ops, parse_replicated
 from ckptd.core.content.replica_state import (
     COMPLETE,
     IGNORES_UPDATES,

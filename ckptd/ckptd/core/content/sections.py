@@ -2,8 +2,8 @@
 
 The table holds the newest *staged* content. `apply` does all operations or none. For every id that it touches
 it keeps the previous section: that undoes a refused update, and answers reads while the update is pending.
-Operations arrive parsed (`ckpt_protocol.updates`), so only what depends on the checkpoint is checked here.
-This module knows neither replicas nor clients.
+Operations arrive parsed (`ckpt_protocol.parse_updates`), so only what depends on the checkpoint is checked
+here. This module knows neither replicas nor clients.
 """
 
 import heapq
@@ -12,10 +12,10 @@ from typing import Any, Final
 
 from ckpt_protocol import codes
 from ckpt_protocol.constants import SA_CKPT_SECTION_CORRUPTED, SA_CKPT_SECTION_VALID, SA_TIME_END
+from ckpt_protocol.errors import RequestError
 from ckpt_protocol.limits import SIZE_MAX
 from ckpt_protocol.messages import Op
-from ckpt_protocol.refusal import RequestError
-from ckpt_protocol.updates import Ops
+from ckpt_protocol.parse_updates import Ops
 from ckptd.core.content.ordered_ids import OrderedIds
 from ckptd.core.directory.attributes import Attributes
 from ckptd.core.work_costs import KIB_SHIFT, PASSED_SHIFT

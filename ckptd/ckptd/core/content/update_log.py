@@ -12,9 +12,9 @@ from itertools import islice
 from typing import Final
 
 from ckpt_protocol import codes
+from ckpt_protocol.errors import RequestError
 from ckpt_protocol.framing import HEADER, LENGTH_BYTES
 from ckpt_protocol.messages import REPLICATE_ROUTE, Kind
-from ckpt_protocol.refusal import RequestError
 from ckptd.core.client_request import Request
 from ckptd.core.content.sections import PreImages
 from ckptd.core.reply_cache import FORGOTTEN, ReplyCache

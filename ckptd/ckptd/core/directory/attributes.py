@@ -9,9 +9,9 @@ from ckpt_protocol.constants import (
     SA_CKPT_WR_ACTIVE_REPLICA_WEAK,
     SA_CKPT_WR_ALL_REPLICAS,
 )
-from ckpt_protocol.creation import attributes_fault
+from ckpt_protocol.creation_attributes import attributes_fault
+from ckpt_protocol.errors import RequestError
 from ckpt_protocol.limits import SECTION_BYTES_MAX
-from ckpt_protocol.refusal import RequestError
 
 FIELD_NAMES: Final = (
     "creationFlags",

@@ -4,14 +4,12 @@ anything wrong."""
 from collections.abc import Callable
 from typing import Any, Final
 
-from ckpt_protocol.bounds import BOUNDS
-from ckpt_protocol.codec import bounded_array
-from ckpt_protocol.fields import U64_MAX, array, boolean, node_id, octets, row, whole
-from ckpt_protocol.framing import FrameError
+from ckpt_protocol.body_codec import bounded_array
+from ckpt_protocol.bounds_by_kind import BOUNDS
+from ckpt_protocol.errors import FrameError, RequestError, parser
+from ckpt_protocol.field_checks import U64_MAX, array, boolean, node_id, octets, row, whole
 from ckpt_protocol.limits import NAME_BYTES_MAX, NODES_MAX, PEER_FRAME_BYTES_MAX, SEQ_MAX, SIZE_MAX
 from ckpt_protocol.messages import Kind, Row
-from ckpt_protocol.parsing import parser
-from ckpt_protocol.refusal import RequestError
 from ckptd.core.directory.attributes import Attributes, parse_attributes
 from ckptd.core.directory.directory import CheckpointEntry, Directory, DirectoryOp, SessionEntry
 from ckptd.core.parse_views import epoch_of, parse_incarnation

@@ -12,10 +12,10 @@ from itertools import islice
 from typing import Any, Final, cast
 
 from ckpt_protocol import codes
-from ckpt_protocol.codec import pack_body, unpack_body
+from ckpt_protocol.body_codec import pack_body, unpack_body
+from ckpt_protocol.errors import RequestError
 from ckpt_protocol.framing import encode_frame
 from ckpt_protocol.messages import DIRECTORY_ID, Kind, answer_error
-from ckpt_protocol.refusal import RequestError
 from ckptd.core.client_request import Request
 from ckptd.core.containment import contain_request, refuse_repeat
 from ckptd.core.context import Context

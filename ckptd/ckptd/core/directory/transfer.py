@@ -11,7 +11,7 @@ The sender is sealed between two views, so its directory does not change while i
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.framing import Frame, encode_frame
 from ckpt_protocol.limits import ANSWER_BYTES
 from ckpt_protocol.messages import Kind, Row

@@ -9,10 +9,9 @@ from typing import Any
 
 from ckpt_protocol import codes
 from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_WRITE
-from ckpt_protocol.framing import FrameError
+from ckpt_protocol.errors import FrameError, RequestError
 from ckpt_protocol.messages import Kind, answer_error, answer_ok
-from ckpt_protocol.refusal import RequestError
-from ckpt_protocol.requests import (
+from ckpt_protocol.parse_requests import (
     OfHandle,
     parse_nothing,
     parse_of_handle,

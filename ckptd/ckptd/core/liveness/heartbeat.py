@@ -9,7 +9,7 @@ This module knows nothing of checkpoints.
 
 from typing import Final
 
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.framing import Frame, encode_frame
 from ckpt_protocol.messages import Kind
 from ckptd.core.context import Context

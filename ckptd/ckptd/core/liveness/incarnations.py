@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from ckpt_protocol import codes
-from ckpt_protocol.bounds import BOUNDS
-from ckpt_protocol.codec import bounded_array, pack_body
-from ckpt_protocol.fields import texts
+from ckpt_protocol.body_codec import bounded_array, pack_body
+from ckpt_protocol.bounds_by_kind import BOUNDS
+from ckpt_protocol.field_checks import texts
 from ckpt_protocol.framing import Frame, encode_frame
 from ckpt_protocol.limits import NODE_ID_BYTES_MAX, NODES_MAX
 from ckpt_protocol.messages import Kind

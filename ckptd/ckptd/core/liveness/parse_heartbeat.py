@@ -6,9 +6,10 @@ A heartbeat is used only after all of it was checked, so one that is half valid 
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ckpt_protocol.bounds import BOUNDS
-from ckpt_protocol.codec import bounded_array
-from ckpt_protocol.fields import U64_MAX, array, boolean, node_id, row, text, whole
+from ckpt_protocol.body_codec import bounded_array
+from ckpt_protocol.bounds_by_kind import BOUNDS
+from ckpt_protocol.errors import parser
+from ckpt_protocol.field_checks import U64_MAX, array, boolean, node_id, row, text, whole
 from ckpt_protocol.framing import Frame
 from ckpt_protocol.limits import (
     ADVERTISED_POSITIONS_MAX,
@@ -18,7 +19,6 @@ from ckpt_protocol.limits import (
     SEQ_MAX,
 )
 from ckpt_protocol.messages import Kind
-from ckpt_protocol.parsing import parser
 
 
 class Heartbeat(NamedTuple):

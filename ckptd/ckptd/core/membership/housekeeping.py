@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.framing import encode_frame
 from ckpt_protocol.messages import Kind
 from ckptd.core.context import NEVER_NS, Context

@@ -7,7 +7,7 @@ collector seals its old epoch.
 
 from typing import Final
 
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.framing import Frame, encode_frame
 from ckpt_protocol.messages import Kind
 from ckptd.core.arbiter.base_arbiter import Arbiter

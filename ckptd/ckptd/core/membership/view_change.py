@@ -12,7 +12,7 @@ How a view is decided, and when, is not this module's business: see `reconfigura
 from collections.abc import Callable
 from typing import Any, Final
 
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.framing import Frame, encode_frame
 from ckpt_protocol.messages import Kind
 from ckptd.core.arbiter.wait_for_disk import RecordStore

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ckpt_protocol import codes
+from ckpt_protocol.errors import RequestError
 from ckpt_protocol.limits import EPOCH_MAX
-from ckpt_protocol.refusal import RequestError
 from ckptd.core.context import Context
 from ckptd.core.liveness.liveness import Liveness
 from ckptd.core.membership.pair_policy import epoch_of_command

@@ -7,9 +7,9 @@ record on disk. Both are best effort: if they are lost, one more node stops, and
 from typing import Any
 
 from ckpt_protocol import codes
+from ckpt_protocol.errors import RequestError
 from ckpt_protocol.framing import Frame
 from ckpt_protocol.messages import CREATION_KINDS, REPLICATE_ROUTE, Kind
-from ckpt_protocol.refusal import RequestError
 from ckptd.core.arbiter.wait_for_disk import RecordStore
 from ckptd.core.client_request import Request
 from ckptd.core.containment import describe

@@ -3,9 +3,9 @@
 from functools import partial
 
 from ckpt_protocol import codes
+from ckpt_protocol.errors import RequestError
 from ckpt_protocol.messages import Verb, answer_error, answer_ok, encode_answer
-from ckpt_protocol.refusal import RequestError
-from ckpt_protocol.requests import Operate
+from ckpt_protocol.parse_requests import Operate
 from ckptd.core.context import Context
 from ckptd.core.hub import Hub
 from ckptd.core.liveness.liveness import Liveness

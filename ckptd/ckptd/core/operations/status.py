@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ckpt_protocol import codes
+from ckpt_protocol.errors import RequestError
 from ckpt_protocol.limits import PAGE_BYTES_MAX
-from ckpt_protocol.refusal import RequestError
 from ckptd.core.context import Context
 from ckptd.core.directory.directory import CheckpointEntry, Directory
 from ckptd.core.hub import Limits

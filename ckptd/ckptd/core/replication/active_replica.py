@@ -11,12 +11,12 @@ It knows the nodes that hold replicas, and nothing of views.
 """
 
 from ckpt_protocol import codes
-from ckpt_protocol.codec import pack_body
-from ckpt_protocol.framing import FrameError, encode_frame
+from ckpt_protocol.body_codec import pack_body
+from ckpt_protocol.errors import FrameError, RequestError
+from ckpt_protocol.framing import encode_frame
 from ckpt_protocol.limits import OPS_PER_UPDATE_MAX, UPDATE_BODY_BYTES_MAX
 from ckpt_protocol.messages import Kind, Op, answer_error, answer_ok
-from ckpt_protocol.refusal import RequestError
-from ckpt_protocol.updates import Ops, parse_update
+from ckpt_protocol.parse_updates import Ops, parse_update
 from ckptd.core.client_request import Request
 from ckptd.core.containment import contain_request, refuse_repeat
 from ckptd.core.content.growth import growth_bound

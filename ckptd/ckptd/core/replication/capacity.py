@@ -8,13 +8,14 @@ from collections.abc import Collection
 from typing import Final
 
 from ckpt_protocol import codes
-from ckpt_protocol.refusal import RequestError
-from ckpt_protocol.updates import Ops
+from ckpt_protocol.errors import RequestError
+from ckpt_protocol.parse_updates import Ops
 from ckptd.core.content.growth import growth_of
 from ckptd.core.content.parse_replicas import Chunk
 from ckptd.core.content.replica_content import ReplicaContent
 from ckptd.core.content.sections import SECTION_OVERHEAD_BYTES
 from ckptd.core.context import Context
+from ckptd.core.liveness.liveness import Liveness
 from ckptd.core.reply_cache import ANSWERS_BYTES_FREE
 from ckptd.core.settings import SECOND_NS
 
@@ -30,6 +31,19 @@ class Capacity:
     def __init__(self, context: Context) -> None:
         self.context = context
         self.recount_due_ns = 0
+
+    def find_full_nodes(self, replicas: Collection[ReplicaContent], liveness: Liveness) -> bool:
+        """Find the nodes whose replicas use all their memory; return True if some have room again.
+
+        `replicas` are all of this node's. Full nodes get no new replicas, and no updates that make theirs grow.
+        """
+        liveness.own.full = self.is_full(replicas)
+        full = [peer.node_id for peer in liveness.peers.values() if peer.full]
+        if liveness.own.full:
+            full.append(self.context.node_id)
+        have_capacity = bool(set(self.context.full_nodes) - set(full))
+        self.context.full_nodes = tuple(full)
+        return have_capacity
 
     def is_full(self, replicas: Collection[ReplicaContent]) -> bool:
         """Return True if these, all of this node's replicas, have reached the memory limit."""

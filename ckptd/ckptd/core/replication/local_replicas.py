@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from typing import Final
 
-from ckpt_protocol.framing import Frame, FrameError
+from ckpt_protocol.errors import FrameError
+from ckpt_protocol.framing import Frame
 from ckpt_protocol.messages import Kind
 from ckptd.core.containment import close_peer
 from ckptd.core.content.parse_replicas import parse_chunk, parse_join, parse_report
@@ -11,7 +12,6 @@ from ckptd.core.content.replica_state import ReplicaEvent
 from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.directory.directory import CheckpointEntry, Directory, DirectoryOp
 from ckptd.core.hub import Hub
-from ckptd.core.liveness.liveness import Liveness
 from ckptd.core.replication.active_replica import ActiveReplica
 from ckptd.core.replication.busy_replicas import BusyReplicas
 from ckptd.core.replication.capacity import Capacity
@@ -462,19 +462,6 @@ class LocalReplicas:
     def is_full(self) -> bool:
         """Return True if this node's replicas have reached the memory limit."""
         return self.capacity.is_full(self.by_id.values())
-
-    def find_full_nodes(self, liveness: Liveness) -> bool:
-        """Find the nodes whose replicas use all their memory; return True if some have room again.
-
-        Full nodes get no new replicas, and no updates that make theirs grow.
-        """
-        liveness.own.full = self.is_full()
-        full = [peer.node_id for peer in liveness.peers.values() if peer.full]
-        if liveness.own.full:
-            full.append(self.context.node_id)
-        have_capacity = bool(set(self.context.full_nodes) - set(full))
-        self.context.full_nodes = tuple(full)
-        return have_capacity
 
     def _defer_resync(self, replica: Replica) -> None:
         """Put off a join for which there is no memory: free what it took, and try again later."""

@@ -1,6 +1,6 @@
 """A replica, one node's copy of a checkpoint: its content, its active role, and the joins that it serves."""
 
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.framing import encode_frame
 from ckpt_protocol.messages import Kind
 from ckptd.core.content.replica_content import ReplicaContent

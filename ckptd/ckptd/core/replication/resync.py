@@ -19,8 +19,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ckpt_protocol.codec import pack_body
-from ckpt_protocol.framing import FrameError, encode_frame
+from ckpt_protocol.body_codec import pack_body
+from ckpt_protocol.errors import FrameError
+from ckpt_protocol.framing import encode_frame
 from ckpt_protocol.limits import ANSWER_BYTES
 from ckpt_protocol.messages import Kind
 from ckptd.core.content.parse_replicas import Chunk, SessionReplies

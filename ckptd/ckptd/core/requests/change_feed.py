@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from ckpt_protocol import codes
-from ckpt_protocol.codec import unpack_body
+from ckpt_protocol.body_codec import unpack_body
 from ckpt_protocol.limits import PAGE_BYTES_MAX
 from ckpt_protocol.messages import Change, Op, answer_error, answer_ok
-from ckpt_protocol.requests import parse_track
+from ckpt_protocol.parse_requests import parse_track
 from ckptd.core.client_request import Request
 from ckptd.core.containment import contain_request
 from ckptd.core.content.sections import SEQ_BITS

@@ -7,9 +7,9 @@ since no node applies it twice.
 from typing import Final
 
 from ckpt_protocol import codes
-from ckpt_protocol.answers import decode_answer, parse_opened
-from ckpt_protocol.codec import array_length
-from ckpt_protocol.framing import Frame, FrameError, encode_frame
+from ckpt_protocol.bounds_check import array_length
+from ckpt_protocol.errors import FrameError, RequestError
+from ckpt_protocol.framing import Frame, encode_frame
 from ckpt_protocol.limits import PAGE_BYTES_MAX
 from ckpt_protocol.messages import (
     FORWARD_REFUSED_ROUTE,
@@ -17,12 +17,12 @@ from ckpt_protocol.messages import (
     Kind,
     answer_error,
 )
-from ckpt_protocol.refusal import RequestError
-from ckpt_protocol.requests import (
+from ckpt_protocol.parse_answers import decode_answer, parse_opened
+from ckpt_protocol.parse_requests import (
     parse_iterate,
     parse_track,
 )
-from ckpt_protocol.updates import parse_update
+from ckpt_protocol.parse_updates import parse_update
 from ckptd.core.client_request import READ_ONLY_KINDS, Request
 from ckptd.core.containment import contain_request
 from ckptd.core.context import Context

@@ -7,15 +7,15 @@ If an update that is pending touches what is asked for, a replica first asks the
 from typing import Final
 
 from ckpt_protocol import codes
-from ckpt_protocol.codec import pack_body
-from ckpt_protocol.framing import Frame, FrameError, encode_frame
+from ckpt_protocol.body_codec import pack_body
+from ckpt_protocol.errors import FrameError, RequestError
+from ckpt_protocol.framing import Frame, encode_frame
 from ckpt_protocol.messages import (
     Kind,
     answer_error,
     answer_ok,
 )
-from ckpt_protocol.refusal import RequestError
-from ckpt_protocol.requests import (
+from ckpt_protocol.parse_requests import (
     Elements,
     Iterate,
     parse_iterate,

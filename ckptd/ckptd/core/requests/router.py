@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from typing import Final
 
 from ckpt_protocol import codes
-from ckpt_protocol.answers import decode_answer
 from ckpt_protocol.framing import encode_frame
 from ckpt_protocol.messages import (
     FORWARD_REFUSED_ROUTE,
@@ -17,7 +16,8 @@ from ckpt_protocol.messages import (
     answer_error,
     is_ok,
 )
-from ckpt_protocol.requests import (
+from ckpt_protocol.parse_answers import decode_answer
+from ckpt_protocol.parse_requests import (
     parse_of_handle,
     parse_track,
 )

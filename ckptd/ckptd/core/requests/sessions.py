@@ -5,12 +5,12 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from ckpt_protocol import codes
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_READ, SA_CKPT_CHECKPOINT_WRITE
-from ckpt_protocol.framing import Frame, FrameError
+from ckpt_protocol.errors import FrameError, RequestError
+from ckpt_protocol.framing import Frame
 from ckpt_protocol.messages import Kind, answer_error, answer_ok, encode_answer
-from ckpt_protocol.refusal import RequestError
-from ckpt_protocol.requests import (
+from ckpt_protocol.parse_requests import (
     Operate,
     parse_active_set,
     parse_attach,

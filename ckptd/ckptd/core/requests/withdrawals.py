@@ -13,7 +13,7 @@ from typing import Final
 from ckpt_protocol import codes
 from ckpt_protocol.framing import Frame, encode_frame
 from ckpt_protocol.messages import Kind, answer_error, encode_answer
-from ckpt_protocol.requests import parse_open
+from ckpt_protocol.parse_requests import parse_open
 from ckptd.core.client_request import READ_ONLY_KINDS, Request
 from ckptd.core.context import Context
 from ckptd.core.directory.replicator import DirectoryReplicator

@@ -5,8 +5,9 @@ import itertools
 from typing import Final
 
 from ckpt_protocol import codes
-from ckpt_protocol.bounds import FROM_CLIENT, FROM_NEW_CLIENT, FROM_OPERATOR
-from ckpt_protocol.framing import BodyTooLong, FrameDecoder, FrameError
+from ckpt_protocol.bounds_by_kind import FROM_CLIENT, FROM_NEW_CLIENT, FROM_OPERATOR
+from ckpt_protocol.errors import BodyTooLong, FrameError
+from ckpt_protocol.framing import FrameDecoder
 from ckpt_protocol.handshake import HandshakeRejected
 from ckptd.core.events import ClientCongested, ClientConnected, ClientDrained, ClientLost, ClientReceived
 from ckptd.core.hub import Limits

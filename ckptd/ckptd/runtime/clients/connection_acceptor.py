@@ -2,7 +2,7 @@
 
 import asyncio
 
-from ckpt_protocol.framing import FrameError
+from ckpt_protocol.errors import FrameError
 from ckpt_protocol.handshake import ROLE_CLIENT, ROLE_OPERATOR, HandshakeRejected, Identity, PeerIdentity
 from ckptd.core.hub import Limits
 from ckptd.runtime.boundary import contained

@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from ckpt_protocol.framing import HEADER_BYTES, LENGTH_BYTES, FrameError, decode_datagram
+from ckpt_protocol.errors import FrameError
+from ckpt_protocol.framing import HEADER_BYTES, LENGTH_BYTES, decode_datagram
 from ckpt_protocol.handshake import verify
 from ckpt_protocol.messages import Kind
 from ckptd.core.events import HeartbeatReceived

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from ckpt_protocol import codes
-from ckpt_protocol.bounds import REQUEST_KINDS
-from ckpt_protocol.framing import HEADER, LENGTH_BYTES, Frame, FrameError, decode_datagram
+from ckpt_protocol.bounds_by_kind import REQUEST_KINDS
+from ckpt_protocol.errors import FrameError
+from ckpt_protocol.framing import HEADER, LENGTH_BYTES, Frame, decode_datagram
 from ckpt_protocol.handshake import ROLE_CLIENT, Acceptor, HandshakeRejected, Identity
 from ckpt_protocol.limits import DATAGRAM_BYTES_MAX
 from ckpt_protocol.messages import Kind, answer_error, encode_answer

@@ -9,7 +9,8 @@ import secrets
 from collections.abc import Callable, Container
 from typing import Final, cast
 
-from ckpt_protocol.framing import HEADER_BYTES, LENGTH_BYTES, Frame, FrameError, decode_datagram
+from ckpt_protocol.errors import FrameError
+from ckpt_protocol.framing import HEADER_BYTES, LENGTH_BYTES, Frame, decode_datagram
 from ckpt_protocol.handshake import NONCE_BYTES, Acceptor, HandshakeRejected, Identity, Opener, PeerIdentity
 from ckpt_protocol.limits import FIRST_FRAME_BYTES_MAX
 

@@ -8,7 +8,7 @@ derived from the two nonces alone, which protects against anyone who cannot read
 from collections import deque
 from typing import Final
 
-from ckpt_protocol.framing import FrameError
+from ckpt_protocol.errors import FrameError
 from ckpt_protocol.handshake import sign, verify
 
 AGREED_MAX: Final = 2

@@ -9,7 +9,7 @@ import asyncio
 from typing import Final
 
 from ckpt_protocol import codes
-from ckpt_protocol.framing import FrameError
+from ckpt_protocol.errors import FrameError
 from ckpt_protocol.handshake import ROLE_CLIENT, HandshakeRejected, Identity, PeerIdentity
 from ckptd.runtime.config.addresses import HostPort, SocketAddress
 from ckptd.runtime.net.connecting import connect_stream

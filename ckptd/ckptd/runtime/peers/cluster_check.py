@@ -5,7 +5,7 @@ import socket
 from typing import Final
 
 from ckpt_protocol import codes
-from ckpt_protocol.framing import FrameError
+from ckpt_protocol.errors import FrameError
 from ckpt_protocol.handshake import HandshakeRejected, Identity
 from ckptd.runtime.config.addresses import HostPort
 from ckptd.runtime.errors import StartError

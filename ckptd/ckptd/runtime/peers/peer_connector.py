@@ -17,8 +17,8 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from ckpt_protocol import codes
-from ckpt_protocol.bounds import FROM_PEER, FROM_WITNESS
-from ckpt_protocol.framing import FrameError
+from ckpt_protocol.bounds_by_kind import FROM_PEER, FROM_WITNESS
+from ckpt_protocol.errors import FrameError
 from ckpt_protocol.handshake import ROLE_PEER, HandshakeRejected, PeerIdentity
 from ckptd.core.events import Outranked, PeerConnected, PeerLost, PeerRefused, PeerTrouble
 from ckptd.runtime.boundary import contained

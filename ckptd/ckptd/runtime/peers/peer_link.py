@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Callable
 
-from ckpt_protocol.framing import Frame, FrameDecoder, FrameError
+from ckpt_protocol.errors import FrameError
+from ckpt_protocol.framing import Frame, FrameDecoder
 from ckpt_protocol.handshake import HandshakeRejected, PeerIdentity, parse_refused
 from ckpt_protocol.messages import Kind
 from ckptd.core.events import PeerReceived
@@ -17,7 +18,7 @@ from ckptd.runtime.net.stream_options import prepare_stream
 class PeerLink(asyncio.Protocol):
     """Carries frames to and from one peer. `on_lost` is called once, when the connection is gone.
 
-    `body_limits`: how large a body the peer may send, by kind of frame (see `ckpt_protocol.bounds`).
+    `body_limits`: how large a body the peer may send, by kind of frame (see `ckpt_protocol.bounds_by_kind`).
     """
 
     def __init__(

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from ckpt_protocol.framing import FrameError
+from ckpt_protocol.errors import FrameError
 from ckpt_protocol.handshake import HandshakeRejected, PeerIdentity, parse_refused
 from ckpt_protocol.messages import Kind
 from ckptd.runtime.net.handshake import cut_first_frame

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from ckpt_protocol import codes
-from ckpt_protocol.answers import decode_answer
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.framing import FrameDecoder, encode_frame
 from ckpt_protocol.messages import Kind
+from ckpt_protocol.parse_answers import decode_answer
 from ckptd.core.settings import MILLISECOND_NS
 from ckptd.sim.checkers.history import Outcome
 from ckptd.sim.world.client_links import ClientLink, ClientLinks

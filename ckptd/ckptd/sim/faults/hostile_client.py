@@ -9,9 +9,10 @@ it.
 from random import Random
 from typing import Any, Final
 
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.constants import SA_CKPT_SECTIONS_ANY
-from ckpt_protocol.framing import Frame, FrameDecoder, FrameError, encode_frame
+from ckpt_protocol.errors import FrameError
+from ckpt_protocol.framing import Frame, FrameDecoder, encode_frame
 from ckpt_protocol.messages import Kind, Op
 from ckptd.core.events import ClientConnected, ClientLost, ClientReceived
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS

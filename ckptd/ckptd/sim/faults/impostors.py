@@ -13,7 +13,7 @@ from random import Random
 from typing import Final
 
 from ckpt_protocol import codes
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.framing import Frame, decode_datagram
 from ckpt_protocol.limits import INCARNATION_MAX
 from ckpt_protocol.messages import Kind

@@ -12,10 +12,10 @@ from collections import Counter
 from typing import Final
 
 from ckpt_protocol import codes
-from ckpt_protocol.answers import decode_answer
-from ckpt_protocol.codec import pack_body
+from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.framing import Frame, FrameDecoder
 from ckpt_protocol.messages import Kind, Verb
+from ckpt_protocol.parse_answers import decode_answer
 from ckptd.core.events import ClientConnected, ClientLost, ClientReceived
 from ckptd.core.node import Node
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any, Final
 
-from ckpt_protocol.refusal import RequestError
+from ckpt_protocol.errors import RequestError
 from ckptd.core.arbiter.wait_for_disk import RecordStore
 from ckptd.core.liveness.failure_detector import FailureDetector
 from ckptd.core.liveness.proofs_of_death import ProofsOfDeath

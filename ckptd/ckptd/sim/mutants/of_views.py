@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any, Final
 from zlib import crc32
 
-from ckpt_protocol.codec import unpack_body
+from ckpt_protocol.body_codec import unpack_body
 from ckpt_protocol.messages import Kind, answer_ok
 from ckptd.core.arbiter.disk_record import NO_BALLOT, DiskRecord
 from ckptd.core.arbiter.paxos import PaxosArbiter

@@ -2,8 +2,9 @@
 
 from typing import Protocol
 
-from ckpt_protocol.bounds import FROM_CLIENT, FROM_NEW_CLIENT
-from ckpt_protocol.framing import FrameDecoder, FrameError
+from ckpt_protocol.bounds_by_kind import FROM_CLIENT, FROM_NEW_CLIENT
+from ckpt_protocol.errors import FrameError
+from ckpt_protocol.framing import FrameDecoder
 from ckptd.core.events import ClientConnected, ClientLost, ClientReceived
 from ckptd.core.settings import MILLISECOND_NS
 from ckptd.sim.world.host import Host

@@ -6,11 +6,11 @@ from typing import Any
 import msgpack
 import pytest
 
-from ckpt_protocol.answers import decode_answer
-from ckpt_protocol.bounds import BOUNDS
-from ckpt_protocol.codec import bounded_array, pack_body, unpack_body
-from ckpt_protocol.framing import FrameError
+from ckpt_protocol.body_codec import bounded_array, pack_body, unpack_body
+from ckpt_protocol.bounds_by_kind import BOUNDS
+from ckpt_protocol.errors import FrameError
 from ckpt_protocol.messages import Kind, answer_error, answer_ok
+from ckpt_protocol.parse_answers import decode_answer
 
 MiB = 1024 * 1024
 

@@ -8,18 +8,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NewType
 
 from ckpt_protocol import codes
-from ckpt_protocol.bounds import BOUNDS
-from ckpt_protocol.codec import (
-    Row,
-    array_length,
-    unpack_bounded,
-    unpack_rows,
-)
-from ckpt_protocol.fields import U64_MAX, array, octets, row, whole
-from ckpt_protocol.framing import FrameError
+from ckpt_protocol.body_codec import Row, unpack_bounded, unpack_rows
+from ckpt_protocol.bounds_by_kind import BOUNDS
+from ckpt_protocol.bounds_check import array_length
+from ckpt_protocol.errors import FrameError, RequestError
+from ckpt_protocol.field_checks import U64_MAX, array, octets, row, whole
 from ckpt_protocol.limits import ANSWERS_PER_BATCH_MAX, OPS_PER_BATCH_MAX, OPS_PER_UPDATE_MAX, SIZE_MAX
 from ckpt_protocol.messages import Kind, Op
-from ckpt_protocol.refusal import RequestError
 
 Ops = NewType("Ops", Sequence[list[Any]])
 """Checked operations: each has a known number, and its fields have the right types and ranges.

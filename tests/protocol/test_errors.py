@@ -2,9 +2,7 @@
 
 import pytest
 
-from ckpt_protocol.framing import FrameError
-from ckpt_protocol.parsing import ParseFailed, parser
-from ckpt_protocol.refusal import RequestError
+from ckpt_protocol.errors import FrameError, ParseFailed, RequestError, parser
 
 
 @parser

@@ -6,7 +6,7 @@ since that may be anything.
 
 from typing import Any
 
-from ckpt_protocol.framing import FrameError
+from ckpt_protocol.errors import FrameError
 from ckpt_protocol.limits import NODE_ID_BYTES_MAX, SIZE_MAX
 
 U64_MAX = 2**64 - 1

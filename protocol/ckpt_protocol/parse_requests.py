@@ -1,33 +1,27 @@
 """Parsers for the bodies of clients' requests: one function for each kind.
 
 They raise FrameError for a body that is not msgpack or beyond its kind's bounds (that ends the connection),
-and RequestError for a wrong field (that is the answer to the request). UPDATE is in `updates`.
+and RequestError for a wrong field (that is the answer to the request). UPDATE is in `parse_updates`.
 """
 
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, NewType
 
 from ckpt_protocol import codes
-from ckpt_protocol.bounds import BOUNDS
-from ckpt_protocol.codec import (
-    Row,
-    array_length,
-    bounded_array,
-    unpack_bounded,
-    unpack_rows,
-)
+from ckpt_protocol.body_codec import Row, bounded_array, unpack_bounded, unpack_rows
+from ckpt_protocol.bounds_by_kind import BOUNDS
+from ckpt_protocol.bounds_check import array_length
 from ckpt_protocol.constants import (
     OPEN_FLAGS_ALL,
     SA_CKPT_CHECKPOINT_CREATE,
     SA_CKPT_SECTIONS_ANY,
     SA_CKPT_SECTIONS_FOREVER,
 )
-from ckpt_protocol.creation import attributes_fault
-from ckpt_protocol.fields import U64_MAX, node_id, text, whole
-from ckpt_protocol.framing import FrameError
+from ckpt_protocol.creation_attributes import attributes_fault
+from ckpt_protocol.errors import FrameError, RequestError
+from ckpt_protocol.field_checks import U64_MAX, node_id, text, whole
 from ckpt_protocol.limits import NAME_BYTES_MAX, READ_ELEMENTS_MAX, SECTIONS_MAX, SIZE_MAX, WITHDRAWN_MAX
 from ckpt_protocol.messages import Kind, Verb
-from ckpt_protocol.refusal import RequestError
 
 Elements = NewType("Elements", Sequence[list[Any]])
 """The checked elements of a READ, each `[section id, offset, size or None]`.
@@ -37,7 +31,7 @@ Offset and size are from 0 to `SIZE_MAX`.
 
 
 class Open(NamedTuple):
-    """OPEN. `attributes` are six integers that obey the rules of `creation`; None without CREATE."""
+    """OPEN. `attributes`: six integers that obey the rules of `creation_attributes`; None without CREATE."""
 
     name: bytes
     flags: int

@@ -6,13 +6,13 @@ another version.
 
 from typing import Any, Final, NamedTuple
 
-from ckpt_protocol.bounds import BOUNDS
-from ckpt_protocol.codec import bounded_array, unpack_body
+from ckpt_protocol.body_codec import bounded_array, unpack_body
+from ckpt_protocol.bounds_by_kind import BOUNDS
 from ckpt_protocol.codes import OK
 from ckpt_protocol.constants import SA_CKPT_SECTION_CORRUPTED, SA_CKPT_SECTION_VALID
-from ckpt_protocol.creation import attributes_fault
-from ckpt_protocol.fields import U64_MAX, array, boolean, node_id, octets, row, whole
-from ckpt_protocol.framing import FrameError
+from ckpt_protocol.creation_attributes import attributes_fault
+from ckpt_protocol.errors import FrameError
+from ckpt_protocol.field_checks import U64_MAX, array, boolean, node_id, octets, row, whole
 from ckpt_protocol.limits import (
     CALL_BYTES_MAX,
     NODES_MAX,

@@ -5,8 +5,8 @@ bin. Extension types are refused.
 
 There are three ways to read one:
 
-* `unpack_bounded` parses every body that comes from outside. It first walks over the body and counts levels
-  and objects, so nothing of a body beyond its kind's bounds is ever built.
+* `unpack_bounded` parses every body that comes from outside. `bounds_check` first walks over the body and
+  counts levels and objects, so nothing of a body beyond its kind's bounds is ever built.
 * `unpack_rows` is faster. It parses the two kinds that carry most of the load.
 * `unpack_body` is for bodies that this process packed itself or has already checked.
 """
@@ -18,7 +18,8 @@ from typing import Any, Final, Protocol
 
 import msgpack
 
-from ckpt_protocol.framing import FrameError
+from ckpt_protocol.bounds_check import array_header_bytes, array_length, check_bounds
+from ckpt_protocol.errors import FrameError
 
 AT_ONCE_BYTES: Final = 128 * 1024
 """A body up to this size is built before it is checked.
@@ -34,7 +35,7 @@ Without this limit, 3 KB of headers that each claimed 10,000 elements took 82 MB
 
 
 class BodyBounds(Protocol):
-    """How much a body may hold; `bounds.Bounds` has it for each kind of message."""
+    """How much a body may hold; `bounds_by_kind.Bounds` has it for each kind of message."""
 
     @property
     def body_bytes_max(self) -> int:
@@ -112,83 +113,6 @@ def bounded_array(body: bytes, bounds: BodyBounds, fields_min: int) -> list[Any]
     return content
 
 
-# -- counting before building
-
-_ARRAY, _MAP, _BYTES_1, _BYTES_2, _BYTES_4, _EXTENSION, _EXTENSION_N, _NEVER = range(-8, 0)
-
-
-def _token(byte: int) -> int:
-    """Return the whole size of a scalar that begins with this byte, or a constant for anything else."""
-    if byte < 0x80 or byte >= 0xE0 or byte in (0xC0, 0xC2, 0xC3):
-        return 1
-    if byte in (0xDE, 0xDF) or byte <= 0x8F:
-        return _MAP
-    if byte in (0xDC, 0xDD) or byte <= 0x9F:
-        return _ARRAY
-    if byte <= 0xBF:
-        return 1 + (byte & 0x1F)
-    named = {0xC4: _BYTES_1, 0xD9: _BYTES_1, 0xC5: _BYTES_2, 0xDA: _BYTES_2, 0xC6: _BYTES_4, 0xDB: _BYTES_4}
-    numbers = {0xCC: 2, 0xD0: 2, 0xCD: 3, 0xD1: 3, 0xCA: 5, 0xCE: 5, 0xD2: 5, 0xCB: 9, 0xCF: 9, 0xD3: 9}
-    return {**named, **numbers}.get(byte, _NEVER if byte == 0xC1 else _EXTENSION)
-
-
-_TOKENS: Final = tuple(_token(byte) for byte in range(256))
-_COUNT_BYTES: Final = {0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4}
-
-
-def check_bounds(body: bytes, depth_max: int, objects_max: int) -> int:
-    """Walk over one whole msgpack object without building anything; return the number of objects in it.
-
-    Raises: FrameError if it nests deeper, has more objects, uses an extension type, or is not whole.
-    """
-    tokens, size = _TOKENS, len(body)
-    at, left, objects = 0, 1, 1
-    outer: list[int] = []
-    while True:
-        while left:
-            if at >= size:
-                raise FrameError(f"a body of {size} bytes is incomplete")
-            left -= 1
-            byte = body[at]
-            token = tokens[byte]
-            if token > 0:
-                at += token
-            elif token == _BYTES_1:
-                at += 2 + (body[at + 1] if at + 1 < size else size)
-            elif token in (_ARRAY, _MAP):
-                wide = _COUNT_BYTES.get(byte, 0)
-                count = int.from_bytes(body[at + 1 : at + 1 + wide], "big") if wide else byte & 0x0F
-                at += 1 + wide
-                count *= 2 if token == _MAP else 1
-                objects += count
-                if objects > objects_max:
-                    raise FrameError(f"a body has more than {objects_max} objects")
-                outer.append(left)
-                if len(outer) > depth_max:
-                    raise FrameError(f"a body is nested deeper than {depth_max} levels")
-                left = count
-            elif token == _BYTES_2:
-                at += 3 + int.from_bytes(body[at + 1 : at + 3], "big")
-            elif token == _BYTES_4:
-                at += 5 + int.from_bytes(body[at + 1 : at + 5], "big")
-            else:
-                raise FrameError(f"a body contains an extension type or the invalid byte {byte:#x}")
-        if not outer:
-            break
-        left = outer.pop()
-    if at != size:
-        raise FrameError(f"a body of {size} bytes contains an object that ends at byte {at}")
-    return objects
-
-
-def array_length(body: bytes) -> int:
-    """Return how many elements the array at the start of the body claims; 0 if there is no array."""
-    if not body or _TOKENS[body[0]] != _ARRAY:
-        return 0
-    wide = _COUNT_BYTES.get(body[0], 0)
-    return int.from_bytes(body[1 : 1 + wide], "big") if wide else body[0] & 0x0F
-
-
 # -- rows
 
 Row = list[Any]
@@ -247,7 +171,7 @@ def _read_rows(body: bytes, count: int, check: Callable[[Row], Row] | None) -> l
 
     Raises: ValueError, or whatever a broken body raises.
     """
-    wide = _COUNT_BYTES.get(body[0], 0)
+    start = array_header_bytes(body)
     unpacker = msgpack.Unpacker(
         ext_hook=_refuse_extension,
         list_hook=check,
@@ -256,9 +180,9 @@ def _read_rows(body: bytes, count: int, check: Callable[[Row], Row] | None) -> l
         max_buffer_size=0,
         read_size=len(body),  # The size of its buffer; a megabyte by default.
     )
-    unpacker.feed(memoryview(body)[1 + wide :])
+    unpacker.feed(memoryview(body)[start:])
     rows = list(islice(unpacker, count))
-    if unpacker.tell() != len(body) - 1 - wide:
+    if unpacker.tell() != len(body) - start:
         raise ValueError
     return rows
 

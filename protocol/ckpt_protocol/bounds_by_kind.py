@@ -1,7 +1,7 @@
 """The bounds of each kind of frame: size, depth and objects of its body, who may send it, and when.
 
 `BOUNDS` is the one table. The frame decoder refuses a frame by its header alone (`body_limits`), before the
-body is held. `codec.unpack_bounded` counts depth and objects before anything is built. `docs/protocol.md`
+body is held. `bounds_check` counts depth and objects before anything is built. `docs/protocol.md`
 shows the same table, and a test compares the two.
 
 An array counts as one object and one level, and so does a map. Each limit leaves room for the fields that a
