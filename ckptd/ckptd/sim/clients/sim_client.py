@@ -23,6 +23,13 @@ PAUSE_MAX_NS: Final = 60 * MILLISECOND_NS
 WITHDRAW_NS: Final = 20 * MILLISECOND_NS
 """A PING withdraws a request this long before its time ends."""
 
+ROUNDS_MAX: Final = 3
+"""After each round over the nodes an attempt to connect may take twice as long, up to this many times.
+
+Without this, three impatient clients on a slow network asked for more than the coordinator could order, and
+none was ever attached (seed 7273917). The client library stays where PING is answered.
+"""
+
 _REQUEST_REFUSALS: Final = (
     codes.BAD_HANDLE,
     codes.TRY_AGAIN,
@@ -102,6 +109,7 @@ class SimClient:
         self._next_node = home
         self._next_number = 1
         self._attempt = 0
+        self._attempts_failed = 0
         self._attach_number = 0
         self._probe_number = 0
         self.asleep = False
@@ -193,10 +201,12 @@ class SimClient:
         node_id = self._node_ids[self._next_node % len(self._node_ids)]
         self._next_node += 1
         self.links.connect(self, node_id)
-        self.world.after(self.world.options.patience_ns, lambda: self._attempt_timed_out(attempt))
+        rounds = min(self._attempts_failed // len(self._node_ids), ROUNDS_MAX)
+        self.world.after(self.world.options.patience_ns << rounds, lambda: self._attempt_timed_out(attempt))
 
     def _attempt_timed_out(self, attempt: int) -> None:
         if attempt == self._attempt and not self.attached and not self.over:
+            self._attempts_failed += 1
             self.leave_link()
             self.connect()
 
@@ -323,6 +333,7 @@ class SimClient:
     def _on_attach_answer(self, code: int) -> None:
         if code == codes.OK:
             self.unconfirmed = False
+            self._attempts_failed = 0
             self._resume()
         elif code == codes.BAD_HANDLE:
             self._end()
