@@ -206,3 +206,92 @@ def test_accept_loss_ends_the_wait_for_a_view_that_only_a_witness_knows() -> Non
     assert not cluster.serving("a")
     assert cluster.operate("a", "accept-loss", "b").code == OK
     cluster.until(lambda: cluster.serving("a"))
+
+
+@pytest.mark.parametrize("at", ["c", "d"])
+@ARBITERS
+def test_a_forced_view_is_over_when_all_its_members_have_started_again(arbiter: str, at: str) -> None:
+    """e was in no view since, and is dead: nobody needs to wait for it."""
+    cluster = nodes("abcde", arbiter=arbiter)
+    cluster.kill("e")
+    cluster.until(lambda: all(list(node.view.members) == list("abcd") for node in cluster.running()))
+    cluster.run(1000)
+    for node_id in "abcd":
+        cluster.kill(node_id)
+    force(cluster, at, "cd".replace(at, ""))
+    cluster.run(100)
+    cluster.kill("c")
+    cluster.kill("d")
+    cluster.start("a", "b", "c", "d")
+    cluster.run(5000)
+    assert all(cluster.serving(node_id) for node_id in "abcd")
+
+
+@pytest.mark.parametrize("returning", ["a", "b", "c"])
+@ARBITERS
+def test_a_node_that_returns_from_a_forced_view_that_is_over_takes_nothing_from_the_others(
+    arbiter: str, returning: str
+) -> None:
+    """The two others serve after accept-loss. The vote of the third has the forced view with the highest ballot."""
+    cluster = stopped("abc", arbiter)
+    force(cluster, returning)
+    cluster.kill(returning)
+    others = [node_id for node_id in "abc" if node_id != returning]
+    cluster.start(*others)
+    cluster.run(3000)
+    for node_id in others:
+        assert cluster.operate(node_id, "accept-loss", returning).code == OK
+    cluster.until(lambda: all(cluster.serving(node_id) for node_id in others))
+    cluster.client(others[0]).open().write(b"k", b"v")
+    cluster.run(200)
+    cluster.start(returning)
+    cluster.check()
+    assert not cluster.quarantined
+    assert cluster.contents(others[0]) == {b"k": b"v"}
+
+
+def force_again_after_a_lower_view() -> Cluster:
+    """e forced a view, and the register took a lower one at e. Later e forces another one, with d."""
+    cluster = stopped("abcde", "majority")
+    cluster.start("e")
+    cluster.run(100)
+    cluster.begin_operate("e", "bootstrap")
+    cluster.until(lambda: cluster.node("e").store.record.view.operator_forced)
+    cluster.kill("e")  # Its disk has the view; it has not installed it.
+    cluster.start(*"abcde")
+    for node_id in "bcd":
+        cluster.hold(node_id, "a")
+    cluster.until(lambda: cluster.node("a").arbiter.highest_round >= 1000)
+    for node_id in "bcd":
+        cluster.release(node_id, "a")
+    cluster.until(lambda: cluster.node("e").store.record.view.epoch == 1)
+    cluster.run(1)
+    cluster.kill("e")
+    cluster.start("e")
+    cluster.check()
+    cluster.kill("d")  # (The last ordinary view is to be one without d.)
+    cluster.until(lambda: all(list(node.view.members) == list("abce") for node in cluster.running()))
+    cluster.run(1000)
+    for node_id in "abce":
+        cluster.kill(node_id)
+    force(cluster, "e", "d")
+    return cluster
+
+
+def test_no_epoch_is_forced_twice() -> None:
+    cluster = force_again_after_a_lower_view()
+    node = cluster.node("e")
+    assert node.store.record.outlived_epoch not in (0, node.context.epoch)
+    assert not node.liveness.own.outlived_command
+
+
+def test_a_view_that_was_forced_after_one_that_is_over_is_waited_for() -> None:
+    """d holds what was acknowledged, and nobody hears it."""
+    cluster = force_again_after_a_lower_view()
+    cluster.client("d").open().write(b"k", b"v")
+    cluster.run(100)
+    cluster.cut("d", "abce")
+    cluster.kill("e")
+    cluster.start("a", "b", "c", "e")
+    cluster.run(6000)
+    assert not any(cluster.serving(node_id) for node_id in "abce")

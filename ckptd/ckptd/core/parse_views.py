@@ -80,6 +80,8 @@ class Vote(NamedTuple):
     promised: Ballot | None
     accepted: Ballot | None
     view: View | None
+    is_over: bool = False
+    """Of PROMISE: the view was forced, and nobody can serve in it any more."""
 
 
 @parser
@@ -96,7 +98,8 @@ def parse_vote(frame: Frame) -> Vote:
             return Vote(ballot, None, None, parse_view(fields[1]))
         case Kind.PROMISE:
             view = parse_view(fields[3]) if fields[3] is not None else None
-            return Vote(ballot, parse_ballot(fields[1]), parse_ballot(fields[2]), view)
+            is_over = len(fields) > 4 and boolean(fields[4], "whether an accepted view is over")
+            return Vote(ballot, parse_ballot(fields[1]), parse_ballot(fields[2]), view, is_over)
         case Kind.ACCEPTED:
             return Vote(ballot, parse_ballot(fields[1]), None, None)
         case _:

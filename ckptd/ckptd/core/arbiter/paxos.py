@@ -5,7 +5,7 @@ view that follows it accepted. There is no log (Rystsov, *CASPaxos: Replicated S
 2018). More than half of the voters, data nodes and witnesses, decide.
 """
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.errors import FrameError
@@ -29,8 +29,15 @@ PREPARED_AHEAD_TTL_NS: Final = 2_000_000_000
 FORCED_ROUNDS: Final = 1_000
 """How many rounds an operator command goes beyond every ballot that this node knows."""
 
-Promise = tuple[Ballot, Ballot, View | None]
-"""The ballot that a voter promised, the one that it accepted last, and the view accepted with that."""
+
+class Promise(NamedTuple):
+    """The ballot that a voter promised, the one that it accepted last, and the view accepted with that."""
+
+    promised: Ballot
+    accepted: Ballot
+    view: View | None
+    is_over: bool
+    """The view was forced, and nobody can serve in it any more (ADR 12)."""
 
 
 class PaxosArbiter(Arbiter):
@@ -48,7 +55,7 @@ class PaxosArbiter(Arbiter):
         self.proposed: View | None = None
         self.prepared_ahead = False
         """Promises were requested ahead: the next proposal takes one round instead of two."""
-        self.promises: dict[str, tuple[Ballot, View | None]] = {}
+        self.promises: dict[str, Promise] = {}
         self.acceptances: dict[str, None] = {}
         self.since_ns = 0
         self.highest_round = store.record.promised[0]
@@ -106,11 +113,10 @@ class PaxosArbiter(Arbiter):
     def _on_promise(self, voter: str, ballot: Ballot, granted: bool, promise: Promise) -> None:
         if not (self.busy or self.prepared_ahead) or ballot != self.ballot or self.proposed is not None:
             return
-        promised, accepted, view = promise
         if not granted:
-            self._on_rejected(promised)
+            self._on_rejected(promise.promised)
             return
-        self.promises[voter] = (accepted, view)
+        self.promises[voter] = promise
         if self.busy and len(self.promises) >= self.quorum:
             self._propose_next()
 
@@ -131,18 +137,22 @@ class PaxosArbiter(Arbiter):
         """Return the view that was accepted with the highest ballot, as far as the promises tell.
 
         A forced view has a ballot that only the voter with the command knows. Views that follow it may have
-        been accepted with lower ballots by the others, so they go before it.
+        been accepted with lower ballots by the others, so they go before it. So does any view if the forced
+        one is over: the others may have continued without its node.
         """
-        accepted = list(self.promises.values())
-        _, newest = max(accepted, key=lambda kept: kept[0])
-        if newest is None or not newest.operator_forced:
-            return newest
-        later = [
-            (ballot, view)
-            for ballot, view in accepted
-            if view is not None and not view.operator_forced and view.epoch > newest.epoch
+        promises = self.promises.values()
+        newest = max(promises, key=_accepted)
+        forced = newest.view
+        if forced is None or not forced.operator_forced:
+            return forced
+        preferred = [
+            each
+            for each in promises
+            if each.view is not None
+            and not each.view.operator_forced
+            and (newest.is_over or each.view.epoch > forced.epoch)
         ]
-        return max(later, key=lambda kept: kept[0])[1] if later else newest
+        return max(preferred, key=_accepted, default=newest).view
 
     def _on_accepted(self, voter: str, ballot: Ballot, granted: bool, promised: Ballot) -> None:
         if not self.busy or ballot != self.ballot or self.proposed is None:
@@ -234,17 +244,22 @@ class PaxosArbiter(Arbiter):
             return
         if ballot > record.promised:
             record.promised = ballot
-            promise = (ballot, record.accepted, record.view)
+            promise = self._promise()
             self.store.persist(lambda: self._answer_promise(proposer, ballot, True, promise))
         else:
-            self._answer_promise(proposer, ballot, False, (record.promised, record.accepted, record.view))
+            self._answer_promise(proposer, ballot, False, self._promise())
+
+    def _promise(self) -> Promise:
+        record = self.store.record
+        is_over = record.view is not None and record.view.epoch == record.outlived_epoch
+        return Promise(record.promised, record.accepted, record.view, is_over)
 
     def _answer_promise(self, proposer: str, ballot: Ballot, granted: bool, promise: Promise) -> None:
         if proposer == self.context.node_id:
             self._on_promise(proposer, ballot, granted, promise)
             return
-        promised, accepted, view = promise
-        body = [ballot[1], promised, accepted, view.fields() if view else None]
+        view = promise.view.fields() if promise.view else None
+        body = [ballot[1], promise.promised, promise.accepted, view, promise.is_over]
         self._reply(proposer, Kind.PROMISE, ballot, granted, body)
 
     def _vote_accept(self, proposer: str, ballot: Ballot, view: View) -> None:
@@ -267,7 +282,7 @@ class PaxosArbiter(Arbiter):
     def receive(self, node_id: str, frame: Frame) -> None:
         if node_id not in self.voters:
             raise FrameError("a vote from a node that is not a voter")
-        ballot, promised, accepted, view = parse_vote(frame)
+        ballot, promised, accepted, view, is_over = parse_vote(frame)
         match frame.kind:
             case Kind.PREPARE:
                 self._vote_promise(node_id, ballot)
@@ -276,7 +291,7 @@ class PaxosArbiter(Arbiter):
                 self._vote_accept(node_id, ballot, view)
             case Kind.PROMISE:
                 assert promised is not None and accepted is not None
-                self._on_promise(node_id, ballot, bool(frame.c), (promised, accepted, view))
+                self._on_promise(node_id, ballot, bool(frame.c), Promise(promised, accepted, view, is_over))
             case Kind.ACCEPTED:
                 assert promised is not None
                 self._on_accepted(node_id, ballot, bool(frame.c), promised)
@@ -284,3 +299,7 @@ class PaxosArbiter(Arbiter):
     def _reply(self, node_id: str, kind: int, ballot: Ballot, granted: bool, body: list[Any]) -> None:
         frame = encode_frame(kind, ballot[0], self.context.epoch, int(granted), pack_body(body))
         self.context.send_peer(node_id, frame)
+
+
+def _accepted(promise: Promise) -> Ballot:
+    return promise.accepted

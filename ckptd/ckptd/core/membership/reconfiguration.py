@@ -18,6 +18,7 @@ from ckptd.core.directory.replicator import DirectoryReplicator
 from ckptd.core.hub import Hub
 from ckptd.core.liveness.incarnations import Incarnations, incarnations_in
 from ckptd.core.liveness.liveness import Liveness
+from ckptd.core.membership.outlived_view import OutlivedView
 from ckptd.core.membership.pair_policy import PairPolicy
 from ckptd.core.membership.proposal import MembershipProposal
 from ckptd.core.membership.view_change import ViewChange
@@ -59,10 +60,7 @@ class Reconfiguration:
         self.join_batch_since_ns = -1
         self.minority_since_ns = -1
         self.not_serving_since_ns = context.now_ns
-        self._declared_lost_ns: dict[str, int] = {}
-        """When the operator last told this node that a node is dead."""
-        self._epoch_at_start = liveness.own.disk_epoch = self.store.epoch
-        self._note_outlived_command()
+        self.outlived = OutlivedView(context, liveness, arbiter.store, self.incarnations)
         if arbiter.has_voters:
             liveness.own.amnesiac = self.store.amnesiac
         else:
@@ -122,7 +120,7 @@ class Reconfiguration:
         base = self.decided
         context = self.context
         self.liveness.own.member = base is not None and base.includes(context.node_id, context.incarnation)
-        self._note_outlived_command()
+        self.outlived.update()
         if context.settings.arbiter_name == "pair" and self.incarnations.superseded:
             # For the other node a different daemon has our node id: alone, this one would start a second
             # history.
@@ -244,7 +242,6 @@ class Reconfiguration:
         if self._needs_no_change(current, proposed):
             return None  # The node that was to join has fallen silent in the meantime.
         if self._is_behind(current):
-            self.waiting_for = "a newer view, which another node has"
             return None
         epoch = self.last_epoch(current) + 1
         if self.context.settings.arbiter_name == "pair":
@@ -286,7 +283,6 @@ class Reconfiguration:
         """Return the view of a cold start, when no member of the last view is left; None if none may be."""
         deaths = self.liveness.deaths
         if self._is_behind(current):
-            self.waiting_for = "a newer view, which another node has"
             return None
         members = self.proposal.with_joiners({self.context.node_id: self.context.incarnation}, [])
         if not self._has_bootstrap_quorum(len(members)):
@@ -315,103 +311,31 @@ class Reconfiguration:
         that restarts may have only its epoch, on disk, while the others still serve in it. If the view had no
         other member, nobody serves in it, and this node would wait for ever (seed 7170870).
         """
-        epoch = current.epoch if current is not None else 0
+        ahead = self._nodes_ahead(current.epoch if current is not None else 0)
+        if ahead:
+            self.waiting_for = f"a newer view, of which node {', '.join(ahead)} knows"
+        return bool(ahead)
+
+    def _nodes_ahead(self, epoch: int) -> list[str]:
+        """Return the nodes, perhaps this one, that know of a newer view than that of `epoch`."""
         of_a_command = epoch + EPOCH_JUMP_DATA_LOSS // 2
-        newer = of_a_command if self.arbiter.has_voters else epoch + 1
-        if (
-            self.arbiter.has_voters
-            and self.store.epoch >= of_a_command
-            and not self.liveness.own.outlived_command
-        ):
-            return True
-        return any(
-            peer.decided_epoch >= newer or (peer.disk_epoch >= of_a_command and not peer.outlived_command)
+        voters = self.arbiter.has_voters
+        newer = of_a_command if voters else epoch + 1
+        own = voters and self.store.epoch >= of_a_command and not self.liveness.own.outlived_command
+        others = (
+            peer.node_id
             for peer in self.liveness.detector.heard_peers()
+            if peer.decided_epoch >= newer or (peer.disk_epoch >= of_a_command and not peer.outlived_command)
         )
-
-    def _note_outlived_command(self) -> None:
-        """Record, and tell the others, that the newest view here was forced, and that nobody can serve in it.
-
-        The newest is the one that this node tells of, `own.disk_epoch`. It may be on no disk any more, since
-        the register may have taken a lower view (seed 7272051).
-        """
-        own, record = self.liveness.own, self.store.record
-        if record.outlived_epoch != own.disk_epoch and self._has_outlived_command(own.disk_epoch):
-            record.outlived_epoch = own.disk_epoch
-        own.outlived_command = 0 < own.disk_epoch == record.outlived_epoch
-
-    def _has_outlived_command(self, epoch: int) -> bool:
-        """Return True if nobody can serve in this, the newest view here, which was forced before this start.
-
-        Either every configured node is heard, and none knows of the view. Or the view is on disk, and each of
-        its other members is heard and does not know it. Serving takes every member, so it never began, and
-        never will: the earlier incarnation died as soon as its disk had the view.
-        """
-        view, context = self.store.record.view, self.context
-        if self._was_forced(epoch) and self._is_known_to_nobody(epoch):
-            return True
-        if view is None or not view.operator_forced or view.epoch != epoch:
-            return False
-        if context.node_id not in view.members or view.includes(context.node_id, context.incarnation):
-            return False
-        others = [(self.liveness.peers.get(n), n) for n in view.members if n != context.node_id]
-        return all(
-            peer is not None
-            and self.liveness.detector.recently_heard(peer)
-            and view.includes(node_id, peer.incarnation)
-            and peer.decided_epoch < view.epoch
-            for peer, node_id in others
-        )
-
-    def _was_forced(self, epoch: int) -> bool:
-        """Return True if this, the newest view here, was forced before this start.
-
-        The disk may have no more than its epoch, or not even that: if another node forced it, or if the
-        register has taken a lower view since. Then the epoch shows it, which no arbiter would have reached.
-        """
-        view = self.store.record.view
-        if view is not None and view.epoch == epoch:
-            return view.operator_forced
-        of_a_command = (view.epoch if view is not None else 0) + EPOCH_JUMP_DATA_LOSS // 2
-        return self._epoch_at_start == epoch >= of_a_command
-
-    def _is_known_to_nobody(self, epoch: int) -> bool:
-        """Return True if no configured node can be in a view of this epoch, or of a higher one.
-
-        Each is heard, hears this incarnation, and knows no such view; or the operator has said that it is
-        lost. The members of a view are configured nodes. So whoever serves in it is one of them, and knows
-        it; unless nodes are configured differently.
-        """
-        view, peers = self.store.record.view, self.context.settings.peers
-        if self.liveness.own.decided_epoch >= epoch:
-            return False
-        if view is not None and not {self.context.node_id, *peers} >= set(view.members):
-            return False
-        return all(self._is_lost(node_id) or self._knows_no_view(node_id, epoch) for node_id in peers)
-
-    def _is_lost(self, node_id: str) -> bool:
-        """Return True if the operator told this node that a node is dead, and it gave no sign of life since.
-
-        What counts is the command to this very node: others may have had it before the node came back.
-        """
-        peer, declared_ns = self.liveness.peers[node_id], self._declared_lost_ns.get(node_id)
-        return declared_ns is not None and not peer.connected and peer.heard_ns <= declared_ns
-
-    def _knows_no_view(self, node_id: str, epoch: int) -> bool:
-        peer = self.liveness.peers[node_id]
-        return (
-            self.liveness.detector.recently_heard(peer)
-            and peer.knows_us == self.context.incarnation
-            and peer.decided_epoch < epoch
-            and self.incarnations.has_same_nodes(node_id)
-        )
+        return [self.context.node_id, *others] if own else list(others)
 
     def last_epoch(self, current: View | None) -> int:
         """Return the highest epoch, on disk or decided, that this node or any node it hears knows of."""
         peers = self.liveness.detector.heard_peers()
         known = [epoch for peer in peers for epoch in (peer.disk_epoch, peer.decided_epoch)]
-        own = (current.epoch if current else 0, self.liveness.own.decided_epoch, self.store.epoch)
-        return max(*own, *known)
+        own, record = self.liveness.own, self.store.record
+        current_epoch = current.epoch if current else 0
+        return max(current_epoch, own.decided_epoch, own.disk_epoch, record.outlived_epoch, *known)
 
     def _retains_directory(self, current: View, proposed: dict[str, int]) -> bool:
         """Return True if the next view keeps a member that may hold the directory.
@@ -433,7 +357,7 @@ class Reconfiguration:
         """Let every known incarnation of a silent node count as dead."""
         named = incarnations_in(node_id, (self.decided, self.store.record.view))
         self.liveness.deaths.declare_dead(node_id, max([self.liveness.peers[node_id].incarnation, *named]))
-        self._declared_lost_ns[node_id] = self.context.now_ns
+        self.outlived.on_declared_lost(node_id)
 
     def on_decided(self, view: View) -> None:
         if self.unproven_base is not None and not view.operator_forced:
@@ -479,7 +403,7 @@ class Reconfiguration:
         self.context.sealed = True
         self.arbiter.on_decided_elsewhere(view)
         self.liveness.own.disk_epoch = max(self.liveness.own.disk_epoch, view.epoch)
-        self._note_outlived_command()
+        self.outlived.update()
         self.view_change.discard_older(view.epoch)
         self.join_batch_since_ns = self.minority_since_ns = -1
         self.proposal.partitioned_since_ns.clear()
