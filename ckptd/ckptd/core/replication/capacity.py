@@ -35,7 +35,8 @@ class Capacity:
     def find_full_nodes(self, replicas: Collection[ReplicaContent], liveness: Liveness) -> bool:
         """Find the nodes whose replicas use all their memory; return True if some have room again.
 
-        `replicas` are all of this node's. Full nodes get no new replicas, and no updates that make theirs grow.
+        `replicas` are all of this node's. Full nodes get no new replicas, and no updates that make theirs
+        grow.
         """
         liveness.own.full = self.is_full(replicas)
         full = [peer.node_id for peer in liveness.peers.values() if peer.full]
