@@ -12,7 +12,7 @@ from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.errors import FrameError
 from ckpt_protocol.framing import Frame, FrameDecoder
 from ckpt_protocol.messages import Kind
-from ckptd.core.arbiter.base_arbiter import BACK_OFF_STEP_NS, Arbiter, NextViewRule
+from ckptd.core.arbiter.base_arbiter import BACK_OFF_STEP_NS, Arbiter, NextViewRule, NoView
 from ckptd.core.arbiter.disk_record import NEVER_RECORDED, DiskRecord, parse_disk_record
 from ckptd.core.arbiter.etcd import EtcdArbiter
 from ckptd.core.arbiter.make_arbiter import make_arbiter
@@ -186,7 +186,7 @@ def test_a_local_arbiter_has_its_view_on_disk_before_it_decides() -> None:
 
 def test_a_local_arbiter_decides_nothing_when_the_rule_allows_nothing() -> None:
     arbiter = arbiter_of(context_of("a", voters=("a",)))
-    arbiter.propose(lambda current: None)
+    arbiter.propose(lambda current: NoView.NOT_NOW)
     assert arbiter.context.effects == [] and decided_by(arbiter) == []
     assert arbiter.store.epoch == 0
 
@@ -385,7 +385,12 @@ def test_a_decided_view_is_found_by_the_next_proposer_whatever_majority_answers(
 def test_the_rule_is_given_the_view_of_the_highest_accepted_ballot() -> None:
     arbiter = voter_of("a", DiskRecord((2, "a"), (2, "a"), bootstrap_view(7, {"a": 1})))
     given: list[View | None] = []
-    arbiter.propose(lambda current: given.append(current))
+
+    def rule(current: View | None) -> NoView:
+        given.append(current)
+        return NoView.NOT_NOW
+
+    arbiter.propose(rule)
     persist(arbiter)
     body = ["a", [3, "a"], [2, "b"], bootstrap_view(5, {"b": 1}).fields()]
     arbiter.receive("b", Frame(Kind.PROMISE, 3, 0, 1, pack_body(body)))
@@ -393,9 +398,19 @@ def test_the_rule_is_given_the_view_of_the_highest_accepted_ballot() -> None:
     assert not arbiter.busy
 
 
+def test_a_proposer_that_is_behind_waits_for_the_votes_of_all_that_it_asked() -> None:
+    arbiter = voter_of("a")
+    arbiter.propose(lambda current: NoView.BEHIND)
+    persist(arbiter)
+    for node_id in VOTERS[1:]:
+        assert arbiter.busy
+        arbiter.receive(node_id, Frame(Kind.PROMISE, 1, 0, 1, pack_body(["a", [1, "a"], [0, ""], None])))
+    assert not arbiter.busy
+
+
 def test_nothing_is_accepted_when_the_rule_allows_nothing() -> None:
     cluster = Cluster()
-    cluster.event("a", lambda arbiter: arbiter.propose(lambda current: None))
+    cluster.event("a", lambda arbiter: arbiter.propose(lambda current: NoView.NOT_NOW))
     cluster.deliver_all()
     assert cluster.decided == []
     assert not cluster.arbiters["a"].busy

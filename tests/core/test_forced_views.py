@@ -295,3 +295,17 @@ def test_a_view_that_was_forced_after_one_that_is_over_is_waited_for() -> None:
     cluster.start("a", "b", "c", "e")
     cluster.run(6000)
     assert not any(cluster.serving(node_id) for node_id in "abce")
+
+
+def test_a_view_that_only_the_slowest_voter_knows_is_found() -> None:
+    """b's disk ends with a view that followed a forced one. Its promise always came last, after a majority."""
+    cluster = stopped("abc", "majority")
+    force(cluster, "b")
+    cluster.start("a")
+    cluster.until(lambda: cluster.serving("a") and cluster.serving("b"))
+    cluster.kill("a")
+    cluster.kill("b")
+    cluster.lose_disk("a")
+    force(cluster, "c")
+    cluster.start("a", "b")
+    cluster.check()

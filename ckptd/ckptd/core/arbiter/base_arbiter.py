@@ -9,6 +9,7 @@ promises is on disk before it is sent (`wait_for_disk.RecordStore`).
 """
 
 from collections.abc import Callable
+from enum import Enum, auto
 from typing import Final
 
 from ckpt_protocol.framing import Frame
@@ -18,8 +19,17 @@ from ckptd.core.hub import VoterHub
 from ckptd.core.parse_views import Ballot
 from ckptd.core.view import View
 
-NextViewRule = Callable[[View | None], View | None]
-"""Computes the view to follow the current one; None when none may."""
+
+class NoView(Enum):
+    """Why no view may follow the current one."""
+
+    NOT_NOW = auto()
+    BEHIND = auto()
+    """A node that is heard knows of a newer view. The vote of that node may tell it."""
+
+
+NextViewRule = Callable[[View | None], View | NoView]
+"""Computes the view to follow the current one."""
 
 BACK_OFF_STEP_NS: Final = 3_000_000
 FAILURES_MAX: Final = 6

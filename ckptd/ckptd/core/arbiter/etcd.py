@@ -9,7 +9,7 @@ from typing import Final
 from ckpt_protocol.body_codec import bounded_array, pack_body
 from ckpt_protocol.bounds_by_kind import VIEW_BOUNDS
 from ckpt_protocol.errors import FrameError
-from ckptd.core.arbiter.base_arbiter import Arbiter, NextViewRule
+from ckptd.core.arbiter.base_arbiter import Arbiter, NextViewRule, NoView
 from ckptd.core.arbiter.wait_for_disk import RecordStore
 from ckptd.core.context import Context
 from ckptd.core.events import AskRegister
@@ -80,7 +80,7 @@ class EtcdArbiter(Arbiter):
                 self._fail()
             return
         proposed = next_view_rule(stored)
-        if proposed is None:
+        if isinstance(proposed, NoView):
             self._fail()
         elif proposed is stored:
             self._adopt(proposed)

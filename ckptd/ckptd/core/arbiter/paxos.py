@@ -11,7 +11,7 @@ from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.errors import FrameError
 from ckpt_protocol.framing import Frame, encode_frame
 from ckpt_protocol.messages import Kind
-from ckptd.core.arbiter.base_arbiter import Arbiter, NextViewRule
+from ckptd.core.arbiter.base_arbiter import Arbiter, NextViewRule, NoView
 from ckptd.core.arbiter.disk_record import NO_BALLOT
 from ckptd.core.arbiter.wait_for_disk import RecordStore
 from ckptd.core.context import Context
@@ -124,10 +124,11 @@ class PaxosArbiter(Arbiter):
         ballot = self.ballot
         assert self.next_view_rule is not None
         proposed = self.next_view_rule(self._newest_accepted())
-        if proposed is None:
-            self.busy = False
-            self._back_off()
-            return
+        if isinstance(proposed, NoView):
+            if proposed is NoView.NOT_NOW or len(self.promises) == len(self.voters):
+                self.busy = False
+                self._back_off()
+            return  # (Otherwise the next promise may bring the newer view, or the time for this ballot ends.)
         self.proposed = proposed
         body = pack_body([ballot[1], proposed.fields()])
         self._send_voters(encode_frame(Kind.ACCEPT, ballot[0], self.context.epoch, 0, body))

@@ -4,7 +4,7 @@ A node that may propose (the rule knows) decides alone, and writes the view to i
 does when one of its nodes is silent is not the arbiter's business: see `membership.pair_policy`.
 """
 
-from ckptd.core.arbiter.base_arbiter import Arbiter, NextViewRule
+from ckptd.core.arbiter.base_arbiter import Arbiter, NextViewRule, NoView
 from ckptd.core.arbiter.wait_for_disk import PendingView
 from ckptd.core.view import View
 
@@ -16,7 +16,7 @@ class LocalArbiter(Arbiter):
         if self.store.failing:
             return
         view = next_view_rule(self.store.record.view)
-        if view is None:
+        if isinstance(view, NoView):
             return
         self.busy = True
         self.store.decide(

@@ -10,7 +10,7 @@ from typing import Final
 from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.framing import Frame, encode_frame
 from ckpt_protocol.messages import Kind
-from ckptd.core.arbiter.base_arbiter import Arbiter
+from ckptd.core.arbiter.base_arbiter import Arbiter, NoView
 from ckptd.core.arbiter.disk_record import ANY_EPOCH
 from ckptd.core.context import Context
 from ckptd.core.directory.directory import Directory
@@ -218,8 +218,8 @@ class Reconfiguration:
                 self.waiting_for = f"the arbiter: {self.context.alarms['arbiter']}"
             self.arbiter.propose(self._next_view)
 
-    def _next_view(self, current: View | None) -> View | None:
-        """The arbiter's `NextViewRule`: the view to follow `current`, its last; None if none may."""
+    def _next_view(self, current: View | None) -> View | NoView:
+        """The arbiter's `NextViewRule`: the view to follow `current`, its last; or why none may."""
         self.unproven_base = None
         if self.decided is not None and (current is None or current.epoch < self.decided.epoch):
             current = self.decided  # By an operator command, past the arbiter.
@@ -234,27 +234,27 @@ class Reconfiguration:
             return self._successor_view(current)
         return self._bootstrap_view(current)
 
-    def _successor_view(self, current: View) -> View | None:
-        """Return the view to follow `current`, of which this node is a member; None if none may."""
+    def _successor_view(self, current: View) -> View | NoView:
+        """Return the view to follow `current`, of which this node is a member; or why none may."""
         proposed = self.proposal.proposed_members(current)
         if not proposed or self.proposal.acting_coordinator(current) != self.context.node_id:
-            return None  # (No member is left: this node, the only one, left while the register was read.)
+            return NoView.NOT_NOW  # (The only member, this node, left while the register was read.)
         if self._needs_no_change(current, proposed):
-            return None  # The node that was to join has fallen silent in the meantime.
+            return NoView.NOT_NOW  # The node that was to join has fallen silent in the meantime.
         if self._is_behind(current):
-            return None
+            return NoView.BEHIND
         epoch = self.last_epoch(current) + 1
         if self.context.settings.arbiter_name == "pair":
             if not self.pair_policy.may_succeed(current, proposed):
                 self.waiting_for = self.pair_policy.waiting_for
-                return None
+                return NoView.NOT_NOW
             epoch = self.pair_policy.next_epoch(current, epoch - 1)
             self.unproven_base = current if self.pair_policy.accepts_data_loss(current) else None
         if not self._retains_directory(current, proposed):
             self.waiting_for = (
                 "a member that has the directory, or proof that all nodes that have it are dead"
             )
-            return None
+            return NoView.NOT_NOW
         if self.view_change.abandoned_epoch == current.epoch:
             return bootstrap_view(epoch, proposed, self.proposal.reachable_witnesses())
         return successor_view(
@@ -279,20 +279,20 @@ class Reconfiguration:
             self.context.count("losses_accepted")
         self.context.log(text, "warning")
 
-    def _bootstrap_view(self, current: View | None) -> View | None:
-        """Return the view of a cold start, when no member of the last view is left; None if none may be."""
+    def _bootstrap_view(self, current: View | None) -> View | NoView:
+        """Return the view of a cold start, when no member of the last view is left; or why none may be."""
         deaths = self.liveness.deaths
         if self._is_behind(current):
-            return None
+            return NoView.BEHIND
         members = self.proposal.with_joiners({self.context.node_id: self.context.incarnation}, [])
         if not self._has_bootstrap_quorum(len(members)):
-            return None
+            return NoView.NOT_NOW
         members_before = current.members.items() if current is not None else ()
         missing = [n for n, member in members_before if not deaths.counts_as_dead(n, member.incarnation)]
         if missing:
             names = ", ".join(missing)
             self.waiting_for = f"the members of the last view, or proof that they are dead: {names}"
-            return None
+            return NoView.NOT_NOW
         epoch, witnesses = self.last_epoch(current) + 1, self.proposal.reachable_witnesses()
         if current is None or all(
             deaths.counts_as_dead(past.node_id, past.incarnation) for past in current.past_memberships
