@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ckpt_client.errors import CheckpointError, CheckpointKeyError, Error, SaAisError
-from ckpt_client.io.blocking import Connection
+from ckpt_client.io.blocking_connection import Connection
 from ckpt_client.session.table_requests import SectionDescriptor, Status
 from ckpt_client.table import Table
 

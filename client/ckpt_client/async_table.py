@@ -12,7 +12,7 @@ from ckpt_client.checkpoint.open_async_table import OpenAsyncTable
 from ckpt_client.checkpoint.tracking import OneByOne, OwnUpdates, SectionChange, track
 from ckpt_client.errors import CheckpointError, SaAisError, error_of
 from ckpt_client.io.aio_connection import AsyncConnection
-from ckpt_client.io.blocking import DETACH_NS
+from ckpt_client.io.blocking_connection import DETACH_NS
 from ckpt_client.io.time_limit import TimeLimit
 from ckpt_client.session import table_requests
 from ckpt_client.session.table_requests import (

@@ -12,7 +12,7 @@ from ckpt_client.checkpoint.open_checkpoint import is_missing
 from ckpt_client.checkpoint.open_table import OpenTable
 from ckpt_client.checkpoint.operations import Operations
 from ckpt_client.errors import CheckpointError, SaAisError
-from ckpt_client.io.blocking import Connection
+from ckpt_client.io.blocking_connection import Connection
 from ckpt_client.io.time_limit import TimeLimit
 from ckpt_client.session import table_requests
 from ckpt_client.session.table_requests import Attributes, Key, SectionDescriptor, Status, Value

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
+from ckpt_client.asp.asp_table import AspTable
 from ckpt_client.asp.module_builder import make_modules as make_asp_modules
-from ckpt_client.asp.strict import StrictTable
-from ckpt_client.asp.table import AspTable
+from ckpt_client.asp.strict_table import StrictTable
 from ckpt_client.pyosaf.modules import CTYPES
 from ckpt_client.pyosaf.modules import make_modules as make_pyosaf_modules
 

@@ -13,8 +13,8 @@ import pytest
 
 from ckpt_client import SaAisError
 from ckpt_client.asp import functions
+from ckpt_client.asp.asp_table import AspTable
 from ckpt_client.asp.module_builder import make_modules
-from ckpt_client.asp.table import AspTable
 from ckpt_protocol.codes import SaAisErrorT
 from ckptd.testing import LocalCluster
 

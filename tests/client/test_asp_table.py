@@ -12,9 +12,9 @@ from tests.client.fake_service import FakeLink, FakeNode
 from tests.client.fixtures import Start, service, start
 
 from ckpt_client import CheckpointError, Table
+from ckpt_client.asp.asp_table import AspTable
 from ckpt_client.asp.module_builder import make_modules
-from ckpt_client.asp.strict import ATTEMPTS, StrictTable
-from ckpt_client.asp.table import AspTable
+from ckpt_client.asp.strict_table import ATTEMPTS, StrictTable
 from ckpt_protocol import codes
 from ckpt_protocol.constants import (
     SA_CKPT_CHECKPOINT_COLLOCATED,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.client.fake_service import FakeLink, FakeNode, FakeService
 from tests.client.fixtures import Start, service, start
-from tests.client.test_blocking import ALL, STREAMS, cut_after, cut_before, once
+from tests.client.test_blocking_connection import ALL, STREAMS, cut_after, cut_before, once
 
 from ckpt_client import AsyncConnection, AsyncTable, CheckpointError, SaAisError
 from ckpt_client.io import aio_connection

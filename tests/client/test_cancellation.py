@@ -9,10 +9,10 @@ from tests.client.cancelling import cancel_everywhere, run_clean
 from tests.client.fake_service import FakeService
 from tests.client.fixtures import Start, service, start
 from tests.client.test_async_table import assert_loop_is_clean
-from tests.client.test_blocking import ALL, cut_after, cut_before, once
+from tests.client.test_blocking_connection import ALL, cut_after, cut_before, once
 
 from ckpt_client import AsyncTable, CheckpointError
-from ckpt_client.session.migration import Migration
+from ckpt_client.session.planned_move import PlannedMove
 from ckpt_protocol import codes
 from ckpt_protocol.messages import Kind
 
@@ -83,7 +83,7 @@ def test_a_write_cancelled_at_every_turn_of_a_move(start: Start, service: FakeSe
 
             async def both(turn: int) -> None:
                 other = next(address for address in session._endpoints._given if address != session.address)
-                session.move = Migration(other, "", session._identity, session._next_attach)
+                session.move = PlannedMove(other, "", session._identity, session._next_attach)
                 await asyncio.gather(table.write("k", str(turn)), table.read_all())
                 while connection._mover is not None:
                     await asyncio.sleep(0)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.client.fake_service import FakeLink, FakeNode, FakeService
 from tests.client.fixtures import Start, service, start
-from tests.client.test_blocking import ALL, once
+from tests.client.test_blocking_connection import ALL, once
 
 from ckpt_client import AsyncTable, CheckpointError, SaAisError, Table
 from ckpt_client.errors import CheckpointEnded

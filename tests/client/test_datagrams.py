@@ -26,11 +26,11 @@ def to_stream(talk: Dialogue) -> None:
     assert move is not None and move.call_waits and move.address == parse_address("tcp://a:1")
     move.open(NONCE)
     move.receive(Acceptor(talk.service, NONCE).receive(decode_datagram(move.outgoing.pop())))
-    talk.session.advance_migration(talk.now_ns)
+    talk.session.advance_move(talk.now_ns)
     attach = decode_datagram(move.outgoing.pop())
     assert attach.c == 2
     move.receive(encode_answer(attach.a, 1, 0, answer_ok(["a", [["a", ["tcp://a:1"]]]])))
-    assert talk.session.finish_migration(move, talk.now_ns)
+    assert talk.session.finish_move(move, talk.now_ns)
 
 
 def test_an_answer_that_does_not_fit_a_datagram_is_asked_for_over_tcp_at_the_same_port() -> None:
@@ -69,7 +69,7 @@ def test_where_nothing_listens_for_tcp_it_is_too_big_and_the_session_stays() -> 
     assert talk.session.move is not None
     move = talk.session.move
     move.fail("no daemon listens")
-    assert not talk.session.finish_migration(move, talk.now_ns)
+    assert not talk.session.finish_move(move, talk.now_ns)
     assert outcome(call) == codes.TOO_BIG
     assert "100000 bytes" in call.text and "tcp://a:1: no daemon listens" in call.text
     again = talk.update(body=bytes(70_000))

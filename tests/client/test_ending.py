@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.client.fake_service import FakeLink, FakeNode, FakeService
 from tests.client.fixtures import Start, service, start
-from tests.client.test_blocking import ALL
+from tests.client.test_blocking_connection import ALL
 
 from ckpt_client import AsyncTable, CheckpointError, SaAisError, Table
 from ckpt_client.saf import SA_CKPT_CHECKPOINT_READ, CheckpointService

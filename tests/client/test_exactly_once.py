@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ckpt_client.session.address import parse_address, parse_addresses
 from ckpt_client.session.attachment import SessionState
 from ckpt_client.session.call import MILLISECOND_NS, Call
-from ckpt_client.session.migration import Migration, MigrationState
+from ckpt_client.session.planned_move import MoveState, PlannedMove
 from ckpt_client.session.session import Session
 from ckpt_protocol import codes
 from ckpt_protocol.body_codec import pack_body, unpack_body
@@ -119,7 +119,7 @@ class World:
             case 20 if not self.datagram:
                 self.begin_move()
             case 21 | 22:
-                self.advance_migration(refuse=place == 5, fail=place == 4)
+                self.advance_move(refuse=place == 5, fail=place == 4)
             case 16 | 17 | 18 | 19:
                 # The usual course of things, so that examples get somewhere.
                 self.connect()
@@ -162,23 +162,23 @@ class World:
         """The session wants to go elsewhere, as after many updates that were ordered there."""
         session = self.session
         if session.attached and session.move is None:
-            session.move = Migration(parse_address("tcp://b:2"), "", Identity(""), session._next_attach)
+            session.move = PlannedMove(parse_address("tcp://b:2"), "", Identity(""), session._next_attach)
 
-    def advance_migration(self, refuse: bool, fail: bool) -> None:
+    def advance_move(self, refuse: bool, fail: bool) -> None:
         """One step on the second link."""
         move = self.session.move
         if move is None:
             return
         if fail:
             move.fail("cannot be reached")
-        elif move.stage is MigrationState.OPENING:
+        elif move.stage is MoveState.OPENING:
             move.open(NONCE)
         else:
             for frame in move.outgoing[:]:
                 move.outgoing.remove(frame)
                 move.receive(self.cluster.serve(decode_datagram(frame), refuse))
-            self.session.advance_migration(self.now_ns)
-        if not move.under_way and self.session.finish_migration(move, self.now_ns):
+            self.session.advance_move(self.now_ns)
+        if not move.under_way and self.session.finish_move(move, self.now_ns):
             self.moves += 1
             self.strayed.extend(self.to_service)
             self.to_service.clear()

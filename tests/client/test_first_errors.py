@@ -8,12 +8,12 @@ import pytest
 from tests.client.fake_service import FakeNode, FakeService
 from tests.client.fixtures import Start, service, start
 from tests.client.saf_fake import unanswered
-from tests.client.test_blocking import forked
+from tests.client.test_blocking_connection import forked
 from tests.client.test_coming_back import SHELLS, Open, end_all, ended_by, opened
 
 from ckpt_client import Table
+from ckpt_client.asp.asp_table import AspTable
 from ckpt_client.asp.functions import saCkptSelectionObjectGet
-from ckpt_client.asp.table import AspTable
 from ckpt_client.errors import CheckpointEnded, error_of
 from ckpt_protocol import codes
 from ckpt_protocol.messages import Kind

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from tests.client.fake_service import FakeLink, FakeNode, FakeService
 from tests.client.fixtures import Start, service, start
-from tests.client.test_blocking import ALL, STREAMS, cut_after, forked, once
+from tests.client.test_blocking_connection import ALL, STREAMS, cut_after, forked, once
 
 import ckpt_client
 from ckpt_client import AsyncTable, CheckpointError, Table
-from ckpt_client.session.migration import Migration
+from ckpt_client.session.planned_move import PlannedMove
 from ckpt_protocol import codes
 from ckpt_protocol.framing import Frame
 from ckpt_protocol.messages import Kind
@@ -95,7 +95,7 @@ def scenarios() -> dict[str, Callable[[FakeNode, FakeNode, Table], None]]:
         session = table._connection._session
         if session.attached:
             other = next(address for address in session._endpoints._addresses if address != session.address)
-            session.move = Migration(other, "", session._identity, session._next_attach)
+            session.move = PlannedMove(other, "", session._identity, session._next_attach)
 
     return {"quiet": quiet, "link lost": link_lost, "moving": moving}
 

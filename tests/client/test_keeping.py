@@ -9,7 +9,7 @@ import pytest
 from tests.client.fake_service import FakeLink, FakeService
 from tests.client.fixtures import Start, service, start
 from tests.client.saf_fake import until
-from tests.client.test_blocking import ALL
+from tests.client.test_blocking_connection import ALL
 
 from ckpt_client import CheckpointError, Table
 from ckpt_client.errors import CheckpointEnded
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.timeout(60)
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A table is quiet at once, and looked at all the time. The thread ends with the test."""
-    monkeypatch.setattr("ckpt_client.session.linked_session.KEEP_UP_NS", 0)
+    monkeypatch.setattr("ckpt_client.session.session_calls.KEEP_UP_NS", 0)
     monkeypatch.setattr(keep_alive, "LOOK_S", 0.01)
     yield
     until(lambda: keep_alive.keeper._thread is None, "the thread goes on")

@@ -28,7 +28,7 @@ from tests.client.saf_fake import (
     unanswered,
     until,
 )
-from tests.client.test_blocking import forked
+from tests.client.test_blocking_connection import forked
 from tests.client.test_interruptions import Interrupted, interrupt, on_alarm, signalling
 
 from ckpt_client import SaAisError

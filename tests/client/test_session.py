@@ -6,7 +6,7 @@ from tests.client.dialogue import BODY, NONCE, SECOND_NS, A, B, C, Dialogue, out
 from ckpt_client.session.address import parse_address
 from ckpt_client.session.attachment import RESEND_NS, SessionState
 from ckpt_client.session.call import MILLISECOND_NS, TRY_AGAIN_MIN_NS
-from ckpt_client.session.link import LEAVE_STUCK_NODE_NS
+from ckpt_client.session.link_and_fail_over import LEAVE_STUCK_NODE_NS
 from ckpt_client.session.node_silence import DEAD_AFTER_NS, HASTE_NS, KEEP_UP_NS, PING_AFTER_NS, STALE_NS
 from ckpt_protocol import codes
 from ckpt_protocol.body_codec import pack_body, unpack_body

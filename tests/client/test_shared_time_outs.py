@@ -23,10 +23,10 @@ from tests.client.test_coming_back import SHELLS, Quiet, end_all
 
 from ckpt_client import AsyncTable, CheckpointError
 from ckpt_client.asp import functions as asp
-from ckpt_client.asp.table import AspTable
+from ckpt_client.asp.asp_table import AspTable
 from ckpt_client.checkpoint.tracking_thread import Tracking
 from ckpt_client.io.aio_connection import AsyncConnection
-from ckpt_client.io.blocking import Connection
+from ckpt_client.io.blocking_connection import Connection
 from ckpt_client.pyosaf.modules import make_modules
 from ckpt_client.saf import AsyncCheckpointService
 from ckpt_protocol import codes

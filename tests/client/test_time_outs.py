@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from tests.client.fake_service import FakeLink, FakeNode
 from tests.client.fixtures import Start, service, start
-from tests.client.test_blocking import ALL, STREAMS, once
+from tests.client.test_blocking_connection import ALL, STREAMS, once
 
 from ckpt_client import AsyncTable, CheckpointError, Table
 from ckpt_client.io.connecting import connect_socket
@@ -166,7 +166,7 @@ def test_a_large_write_that_is_taken_in_slowly_is_no_silence(
     shell: str, scheme: str, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It takes longer than a node may be silent; nothing comes back before all of it is there."""
-    monkeypatch.setattr("ckpt_client.session.link.DEAD_AFTER_NS", 300 * MILLISECOND_NS)
+    monkeypatch.setattr("ckpt_client.session.link_and_fail_over.DEAD_AFTER_NS", 300 * MILLISECOND_NS)
     monkeypatch.setattr("ckpt_client.session.node_silence.PING_AFTER_NS", 100 * MILLISECOND_NS)
     node, second = start("a", scheme), start("b", scheme)
     with Asker(shell, [node.url, second.url], size=10_000_000) as asker:

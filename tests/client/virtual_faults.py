@@ -19,7 +19,7 @@ from tests.conformance.virtual_world import CountedSecrets, VirtualTime
 from tests.core.network import DELAY_NS
 
 from ckpt_client.checkpoint import open_table
-from ckpt_client.io import aio_connection, aio_links, blocking, time_limit
+from ckpt_client.io import aio_connection, aio_links, blocking_connection, time_limit
 from ckpt_client.session.address import Address
 from ckpt_protocol import codes
 from ckpt_protocol.framing import HEADER, LENGTH_BYTES, decode_datagram
@@ -251,17 +251,17 @@ class FaultyWorld:
         self.loop = FaultyLoop(self.cluster)
         self.runner = VirtualRunner(self.loop)
         secrets = CountedSecrets()
-        for module in (aio_connection, aio_links, blocking):
+        for module in (aio_connection, aio_links, blocking_connection):
             patch.setattr(module, "secrets", secrets)
         for module in (aio_connection, aio_links):
             patch.setattr(module, "_monotonic_ns", VirtualTime().monotonic_ns)
-        for module in (blocking, open_table, time_limit):
+        for module in (blocking_connection, open_table, time_limit):
             patch.setattr(module, "_monotonic_ns", lambda: self.cluster.now_ns)
-        patch.setattr(blocking, "connect_socket", self._connect)
-        patch.setattr(blocking, "untaken_bytes", lambda sock: sock.untaken)
-        patch.setattr(blocking, "time", SimpleNamespace(sleep=self.pass_time))
+        patch.setattr(blocking_connection, "connect_socket", self._connect)
+        patch.setattr(blocking_connection, "untaken_bytes", lambda sock: sock.untaken)
+        patch.setattr(blocking_connection, "time", SimpleNamespace(sleep=self.pass_time))
         polling = SimpleNamespace(poll=self._poll, POLLIN=select.POLLIN, POLLOUT=select.POLLOUT)
-        patch.setattr(blocking, "select", polling)
+        patch.setattr(blocking_connection, "select", polling)
 
     def addresses(self, transport: str) -> list[str]:
         """Return the nodes' addresses for one transport, `a` first."""

@@ -11,7 +11,7 @@ from typing import NoReturn
 import pytest
 
 from ckpt_client import CheckpointError, SaAisError, Table
-from ckpt_client.io import blocking
+from ckpt_client.io import blocking_connection
 from ckptctl import queries
 from ckptctl.settings import SharedOptions, resolve
 
@@ -79,7 +79,7 @@ def test_who_may_not_connect_is_not_told_to_start_a_daemon(
 def test_a_table_that_may_not_connect_does_not_tell_to_start_a_daemon(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(blocking, "connect_socket", refusing(NOT_ALLOWED))
+    monkeypatch.setattr(blocking_connection, "connect_socket", refusing(NOT_ALLOWED))
     with pytest.raises(CheckpointError, match="may not connect") as failed:
         Table("x", 1, 1, 1, address="unix:///s")
     assert "ckptd --node-id" not in str(failed.value)

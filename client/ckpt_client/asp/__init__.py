@@ -4,7 +4,7 @@ The program finds the modules `asp` (also as `safplusCApi`), `aspMisc` and `misc
 own folder is first on the path, as if it had been started directly. A program of your own calls `install()`
 before it imports these modules.
 
-`docs/asp.md` says what ASP did differently; `strict` keeps ASP's behaviour.
+`docs/asp.md` says what ASP did differently; `strict_table` keeps ASP's behaviour.
 """
 
 import sys
@@ -28,11 +28,11 @@ def install(strict: bool = False) -> None:
         if sys.modules.get(name) is _installed.get(name):
             _installed[name] = sys.modules[name] = module
     if strict:
-        from ckpt_client.asp.strict import StrictTable
+        from ckpt_client.asp.strict_table import StrictTable
 
         aspCheckpoint.Table = StrictTable  # type: ignore[misc]
     else:
-        from ckpt_client.asp.table import AspTable
+        from ckpt_client.asp.asp_table import AspTable
 
         aspCheckpoint.Table = AspTable  # type: ignore[misc]
 

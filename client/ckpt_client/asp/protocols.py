@@ -1,6 +1,6 @@
 """The protocols of what ASP's handles stand for: a service, a checkpoint or an iteration. Pure.
 
-The blocking objects of `ckpt_client.saf` follow them, and so do the adapters for an open table (`asp.table`).
+The blocking objects of `ckpt_client.saf` follow them, and so do the adapters for an open table (`asp_table`).
 """
 
 from typing import Any, Protocol

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ckpt_client.checkpoint.open_checkpoint import Counts, Reopen, TableStep, logger
 from ckpt_client.checkpoint.operations import Operation, Operations
 from ckpt_client.errors import CheckpointEnded, CheckpointError, SaAisError, error_of
-from ckpt_client.io.blocking import Connection
+from ckpt_client.io.blocking_connection import Connection
 from ckpt_client.io.time_limit import TimeLimit
 from ckpt_client.session import table_requests
 from ckpt_client.steps import Result, drive

@@ -17,7 +17,7 @@ from typing import Any, Final, cast
 from ckpt_client.errors import SaAisError, error_of
 from ckpt_client.io.aio_links import MovingConnection, PresentLink, SecondLink
 from ckpt_client.io.aio_transports import open_transport
-from ckpt_client.io.blocking import DETACH_NS
+from ckpt_client.io.blocking_connection import DETACH_NS
 from ckpt_client.io.connecting import LARGE_BYTES, explain_failure, untaken_bytes
 from ckpt_client.io.service_calls import AsyncServiceCalls
 from ckpt_client.io.time_limit import TimeLimit
@@ -214,7 +214,7 @@ class AsyncConnection(MovingConnection, AsyncServiceCalls):
             self._session.receive(data, _monotonic_ns())
         elif isinstance(link, SecondLink) and link is self._second:
             link.move.receive(data)
-            self._advance_migration(link)
+            self._advance_move(link)
         else:
             return
         self._pump()
@@ -223,7 +223,7 @@ class AsyncConnection(MovingConnection, AsyncServiceCalls):
         why, final = explain_failure(error) if error else ("the daemon closed the connection", False)
         if isinstance(link, SecondLink) and link is self._second:
             link.move.fail(why)
-            self._advance_migration(link)
+            self._advance_move(link)
         if link is not self._link:
             return
         self._drop_transport()
@@ -278,9 +278,9 @@ class AsyncConnection(MovingConnection, AsyncServiceCalls):
             self._loop.call_soon(self._flush)
         if session.move is not None:
             if self._mover is None and self._transport is not None:
-                self._mover = self._loop.create_task(self._make_migration(session.move))
+                self._mover = self._loop.create_task(self._make_move(session.move))
             elif self._second is not None and self._second.move is session.move:
-                self._advance_migration(self._second)
+                self._advance_move(self._second)
         if session.wake_ns < self._timer_ns:
             self._set_timer(session.wake_ns)
         self._watch_untaken()

@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 
 from ckpt_client.io.aio_transports import Link, open_transport
 from ckpt_client.io.connecting import explain_failure
-from ckpt_client.session.migration import MIGRATION_LIMIT_NS, Migration
+from ckpt_client.session.planned_move import MOVE_LIMIT_NS, PlannedMove
 from ckpt_client.session.session import Session
 from ckpt_protocol.handshake import NONCE_BYTES
 
@@ -37,7 +37,7 @@ class PresentLink(Link):
 class SecondLink(PresentLink):
     """The link of a move, next to the current one."""
 
-    def __init__(self, connection: "MovingConnection", move: Migration) -> None:
+    def __init__(self, connection: "MovingConnection", move: PlannedMove) -> None:
         super().__init__(connection)
         self.move = move
         self.transport: asyncio.Transport | None = None
@@ -58,15 +58,15 @@ class MovingConnection:
 
     # -- a move to another node, or to a stream
 
-    async def _make_migration(self, move: Migration) -> None:
+    async def _make_move(self, move: PlannedMove) -> None:
         """Open the second link that the session wants, and wait until the move has ended."""
         second = self._second = SecondLink(self, move)
         try:
-            async with asyncio.timeout(MIGRATION_LIMIT_NS / _SECOND_NS):
+            async with asyncio.timeout(MOVE_LIMIT_NS / _SECOND_NS):
                 transport = await open_transport(self._loop, move.address, second)
                 second.transport = cast(asyncio.Transport, transport)
                 move.open(secrets.token_bytes(NONCE_BYTES))
-                self._advance_migration(second)
+                self._advance_move(second)
                 await second.ended
         except TimeoutError:
             move.fail("it does not accept the session within the time limit")
@@ -74,15 +74,15 @@ class MovingConnection:
             move.fail(explain_failure(error)[0])
         finally:
             move.fail("the migration was cancelled")
-            self._advance_migration(second)
+            self._advance_move(second)
             self._mover = None
             self._pump()
 
-    def _advance_migration(self, second: SecondLink) -> None:
+    def _advance_move(self, second: SecondLink) -> None:
         """Send what the move wants to send. When it has ended, switch to its link or drop it."""
         move, transport = second.move, second.transport
         if move is self._session.move:
-            self._session.advance_migration(_monotonic_ns())
+            self._session.advance_move(_monotonic_ns())
         if move.under_way:
             if transport is not None and move.outgoing:
                 transport.write(b"".join(move.outgoing))
@@ -91,7 +91,7 @@ class MovingConnection:
         if second is not self._second:
             return
         self._second = None
-        if self._session.finish_migration(move, _monotonic_ns()) and transport is not None:
+        if self._session.finish_move(move, _monotonic_ns()) and transport is not None:
             self._drop_transport()
             self._link, self._transport = second, transport
             self._untaken = 0

@@ -14,7 +14,7 @@ import weakref
 from typing import Final, Protocol
 
 from ckpt_client.errors import SaAisError
-from ckpt_client.io.blocking import Connection
+from ckpt_client.io.blocking_connection import Connection
 from ckpt_client.session.attachment import SessionState
 from ckpt_client.session.call import MILLISECOND_NS
 from ckpt_client.session.node_silence import DEAD_AFTER_NS, KEEP_UP_NS

@@ -1,6 +1,7 @@
 """How a link becomes a session's: the handshake, then ATTACH, both repeated where datagrams may be lost.
 
-Pure. This module makes the frames and keeps their state. `link` sends them and decides what a failure means.
+Pure. This module makes the frames and keeps their state. `link_and_fail_over` sends them and
+decides what a failure means.
 """
 
 from enum import Enum

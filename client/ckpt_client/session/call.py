@@ -1,4 +1,4 @@
-"""One request of a session, from the call to its answer. Pure: `linked_session` changes its state."""
+"""One request of a session, from the call to its answer. Pure: `session_calls` changes its state."""
 
 from typing import Any, Final
 

@@ -18,7 +18,7 @@ READ_ONLY: Final = frozenset((Kind.READ, Kind.ITERATE, Kind.STATUS, Kind.TRACK, 
 """These change nothing, so they can be repeated, and their outcome is never in doubt."""
 
 
-class Unanswered:
+class PendingCalls:
     """The calls of a session: those that are unanswered, and those that have ended."""
 
     def __init__(self) -> None:

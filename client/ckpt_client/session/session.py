@@ -1,12 +1,12 @@
 """The client's session, without I/O: what a driver gives it and what it asks of the driver.
 
-Pure: no socket, no clock, no randomness. A driver (`blocking` for `Table`, `aio_connection` for `AsyncTable`)
-opens the link that the session asks for, passes in the received bytes and the current time, and sends what it
-finds in `outgoing`.
+Pure: no socket, no clock, no randomness. A driver (`blocking_connection` for `Table`, `aio_connection` for
+`AsyncTable`) opens the link that the session asks for, passes in the received bytes and the current time, and
+sends what it finds in `outgoing`.
 
-The work is split in two modules. `linked_session` does what a lost link makes *necessary*: repeat requests,
-try the next node, keep to deadlines. This module adds what is only *better*: move to the node whose replica
-orders the session's updates, and switch from UDP to TCP when a message does not fit into a datagram.
+The work is split. `session_calls` and `link_and_fail_over` do what a lost link makes *necessary*: repeat
+requests, try the next node, keep to deadlines. This module adds what is only *better*: move to the node whose
+replica orders the session's updates, and switch from UDP to TCP when a message does not fit into a datagram.
 """
 
 from typing import Final
@@ -15,9 +15,9 @@ from ckpt_client.session.address import Address
 from ckpt_client.session.affinity import ActiveAffinity
 from ckpt_client.session.attachment import SessionState, described_members
 from ckpt_client.session.call import NEVER_NS, Call
-from ckpt_client.session.linked_session import LinkedSession
-from ckpt_client.session.migration import MIGRATION_QUIESCE_NS, Migration, MigrationState
 from ckpt_client.session.node_silence import PING_AFTER_NS
+from ckpt_client.session.planned_move import MOVE_QUIESCE_NS, MoveState, PlannedMove
+from ckpt_client.session.session_calls import SessionCalls
 from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.framing import FrameDecoder
 from ckpt_protocol.handshake import Identity
@@ -27,7 +27,7 @@ from ckpt_protocol.parse_answers import decode_answer
 _DESCRIBE_CLUSTER: Final = pack_body(["cluster"])
 
 
-class Session(LinkedSession):
+class Session(SessionCalls):
     """One session with the service.
 
     The driver's duties:
@@ -38,7 +38,7 @@ class Session(LinkedSession):
     * Call `advance` when `wake_ns` has come.
     * Drop the transport when `state` has become DISCONNECTED or ENDED.
     * Take the calls that have ended from `completed`.
-    * If there is a `move`, open a second link for it next to the current one, and call `finish_migration`
+    * If there is a `move`, open a second link for it next to the current one, and call `finish_move`
       when it is no longer under way.
 
     If `follows`, the session goes to the node whose replica orders its updates (see `affinity`).
@@ -48,7 +48,7 @@ class Session(LinkedSession):
         self, session_id: int, addresses: tuple[Address, ...], identity: Identity, follows: bool = False
     ) -> None:
         super().__init__(session_id, addresses, identity)
-        self.move: Migration | None = None
+        self.move: PlannedMove | None = None
         self._follows = self._wanted_to_follow = follows
         self._affinity = ActiveAffinity()
         self._identity = identity
@@ -88,29 +88,25 @@ class Session(LinkedSession):
         self.move = None
         super().end(why)
 
-    def advance_migration(self, now_ns: int) -> None:
+    def advance_move(self, now_ns: int) -> None:
         """Let a move whose handshake is done continue, between calls.
 
         The driver calls this after every step while there is a `move`. New calls wait until those under way
         are answered. If a call were sent on both links, its answer might take the one that is dropped.
         """
         move = self.move
-        if (
-            move is None
-            or move.stage is not MigrationState.CONNECTED
-            or self.state is not SessionState.ATTACHED
-        ):
+        if move is None or move.stage is not MoveState.CONNECTED or self.state is not SessionState.ATTACHED:
             return
         if self.attached:
             self.attached = False
-            self._quiesce_until_ns = now_ns + MIGRATION_QUIESCE_NS
+            self._quiesce_until_ns = now_ns + MOVE_QUIESCE_NS
             self.wake_ns = min(self.wake_ns, self._quiesce_until_ns)
         if not any(call.in_flight and call.kind != Kind.TRACK for call in self.calls.values()):
             move.attach()
         elif now_ns >= self._quiesce_until_ns:
             move.fail("calls are always in flight")
 
-    def finish_migration(self, move: Migration, now_ns: int) -> bool:
+    def finish_move(self, move: PlannedMove, now_ns: int) -> bool:
         """Finish a move that is no longer under way. Return True if its transport now carries the link.
 
         The driver can then drop the old transport: calls that it left unanswered are sent again, with the
@@ -121,10 +117,10 @@ class Session(LinkedSession):
         self.move = None
         if move.reached_node:
             self._endpoints.remember(move.address, move.reached_node)
-        if move.stage is MigrationState.DONE:
+        if move.stage is MoveState.DONE:
             self._take_over(move, now_ns)
             return True
-        if move.stage is MigrationState.FAILED and self._quiesce_until_ns <= now_ns and not move.asked:
+        if move.stage is MoveState.FAILED and self._quiesce_until_ns <= now_ns and not move.asked:
             self._affinity.rest(now_ns)
         else:
             self._affinity.cool_down(move.address, now_ns)
@@ -142,7 +138,7 @@ class Session(LinkedSession):
             self._resume(now_ns)
         return False
 
-    def _take_over(self, move: Migration, now_ns: int) -> None:
+    def _take_over(self, move: PlannedMove, now_ns: int) -> None:
         self._datagram = False
         self._decoder = FrameDecoder()
         self._silence.heard(now_ns)
@@ -167,8 +163,8 @@ class Session(LinkedSession):
     @property
     def _holds_calls(self) -> bool:  # type: ignore[override]
         return self.move is not None and self.move.stage in (
-            MigrationState.CONNECTED,
-            MigrationState.ATTACHING,
+            MoveState.CONNECTED,
+            MoveState.ATTACHING,
         )
 
     def _next_attach(self) -> tuple[int, bytes]:
@@ -190,7 +186,7 @@ class Session(LinkedSession):
         super()._drop_link(now_ns, why, final_code)
 
     def _next_wake_ns(self) -> int:
-        peer = self.move is not None and self.move.stage is MigrationState.CONNECTED
+        peer = self.move is not None and self.move.stage is MoveState.CONNECTED
         return min(super()._next_wake_ns(), self._quiesce_until_ns if peer else NEVER_NS)
 
     def _take_unasked(self, number: int, body: bytes) -> None:
@@ -228,7 +224,7 @@ class Session(LinkedSession):
             chosen = following.choose(self._endpoints, self.node_id, now_ns)
             if chosen is not None and self.move is None:
                 node_id, address = chosen
-                self.move = Migration(address, node_id, self._identity, self._next_attach)
+                self.move = PlannedMove(address, node_id, self._identity, self._next_attach)
         elif not self._describe_number:
             self._describe_number, frame = self._own_request(Kind.DESCRIBE, _DESCRIBE_CLUSTER)
             self.outgoing.append(frame)
@@ -244,4 +240,4 @@ class Session(LinkedSession):
         if avoided:
             self._no_stream_here, self.wake_ns = True, now_ns
         elif self.move is None:
-            self.move = Migration(address, "", self._identity, self._next_attach, call_waits=True)
+            self.move = PlannedMove(address, "", self._identity, self._next_attach, call_waits=True)

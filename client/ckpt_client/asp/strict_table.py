@@ -7,8 +7,8 @@ we do what `Table` does. The methods of `Table` that ASP did not have are here t
 from collections.abc import Callable
 from typing import Any, Final, NoReturn, TypeVar
 
+from ckpt_client.asp.asp_table import AspTable
 from ckpt_client.asp.functions import strict_overwrite, strict_read, strict_write
-from ckpt_client.asp.table import AspTable
 from ckpt_client.errors import CheckpointError, SaAisError, error_of
 from ckpt_client.session.table_requests import Key, Value, is_single_key
 from ckpt_protocol import codes

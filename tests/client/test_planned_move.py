@@ -15,7 +15,7 @@ from ckpt_client.session.affinity import (
 from ckpt_client.session.attachment import SessionState
 from ckpt_client.session.call import Call
 from ckpt_client.session.endpoints import Endpoints
-from ckpt_client.session.migration import MIGRATION_QUIESCE_NS, Migration, MigrationState
+from ckpt_client.session.planned_move import MOVE_QUIESCE_NS, MoveState, PlannedMove
 from ckpt_protocol import codes
 from ckpt_protocol.body_codec import unpack_body
 from ckpt_protocol.framing import Frame, decode_datagram
@@ -60,7 +60,7 @@ class Travel(Dialogue):
             assert outcome(calls[-1]) == codes.OK
         return calls
 
-    def moving(self) -> Migration:
+    def moving(self) -> PlannedMove:
         """The move that the session wants."""
         assert self.session.move is not None
         return self.session.move
@@ -71,14 +71,14 @@ class Travel(Dialogue):
         move.open(NONCE)
         acceptor = Acceptor(Identity("test", self.service.key, node_id, 1), NONCE)
         move.receive(acceptor.receive(decode_datagram(move.outgoing.pop())))
-        self.session.advance_migration(self.now_ns)
+        self.session.advance_move(self.now_ns)
         frames = [decode_datagram(frame) for frame in move.outgoing]
         move.outgoing.clear()
         return frames[-1]
 
     def finish(self) -> bool:
         """Tell the session that its move is over."""
-        return self.session.finish_migration(self.moving(), self.now_ns)
+        return self.session.finish_move(self.moving(), self.now_ns)
 
     def go(self, node_id: str) -> Frame:
         """The whole move; the ATTACH that was sent."""
@@ -111,13 +111,13 @@ def test_the_key_is_proved_to_the_other_node_too() -> None:
     assert talk.session.attached
 
 
-def open_and_greet(talk: Travel) -> Migration:
+def open_and_greet(talk: Travel) -> PlannedMove:
     """The second link is up and greeted; nothing has happened since."""
     move = talk.moving()
     move.open(NONCE)
     acceptor = Acceptor(Identity("test", b"", "b", 1), NONCE)
     move.receive(acceptor.receive(decode_datagram(move.outgoing.pop())))
-    assert move.stage is MigrationState.CONNECTED
+    assert move.stage is MoveState.CONNECTED
     return move
 
 
@@ -127,12 +127,12 @@ def test_the_session_goes_between_calls() -> None:
     talk.updates(FOLLOW_UPDATES, "b")
     before = talk.update()
     move = open_and_greet(talk)
-    talk.session.advance_migration(talk.now_ns)
+    talk.session.advance_move(talk.now_ns)
     assert move.outgoing == [], "something is under way on the first link"
     waits = talk.update()
     assert [frame.a for frame in talk.requests()] == [before.number]
     talk.answer(before.number)
-    talk.session.advance_migration(talk.now_ns)
+    talk.session.advance_move(talk.now_ns)
     attach = decode_datagram(move.outgoing.pop())
     later = talk.update()
     assert talk.requests() == [] and attach.kind == Kind.ATTACH
@@ -150,16 +150,16 @@ def test_a_session_that_is_never_between_calls_stays_for_now() -> None:
     talk.updates(FOLLOW_UPDATES, "b")
     slow = talk.ask(Kind.SYNCHRONIZE)
     move = open_and_greet(talk)
-    talk.session.advance_migration(talk.now_ns)
+    talk.session.advance_move(talk.now_ns)
     waits = talk.update()
     talk.requests()
-    talk.wait(MIGRATION_QUIESCE_NS - 1)
-    talk.session.advance_migration(talk.now_ns)
+    talk.wait(MOVE_QUIESCE_NS - 1)
+    talk.session.advance_move(talk.now_ns)
     assert move.under_way
     assert talk.session.wake_ns <= talk.now_ns + 1
     talk.now_ns += 1
     talk.session.advance(talk.now_ns)
-    talk.session.advance_migration(talk.now_ns)
+    talk.session.advance_move(talk.now_ns)
     assert not move.under_way and not move.asked
     assert not talk.finish()
     (request,) = talk.requests()
@@ -177,13 +177,13 @@ def test_a_session_that_is_never_between_calls_stays_for_now() -> None:
 def test_a_call_that_is_to_be_repeated_waits_too_and_keeps_its_time_out() -> None:
     talk = Travel()
     talk.updates(FOLLOW_UPDATES, "b")
-    call = talk.update(timeout_ns=MIGRATION_QUIESCE_NS // 2)
+    call = talk.update(timeout_ns=MOVE_QUIESCE_NS // 2)
     slow = talk.ask(Kind.SYNCHRONIZE)
     talk.requests()
     talk.try_again(call.number)
     open_and_greet(talk)
-    talk.session.advance_migration(talk.now_ns)
-    talk.wait(MIGRATION_QUIESCE_NS // 2)
+    talk.session.advance_move(talk.now_ns)
+    talk.wait(MOVE_QUIESCE_NS // 2)
     assert talk.requests() == []
     assert outcome(call) == codes.TRY_AGAIN
     assert outcome(slow) is None
@@ -365,7 +365,7 @@ def test_something_else_that_listens_there_is_a_failed_move(answer: bytes) -> No
     talk.updates(FOLLOW_UPDATES, "b")
     talk.moving().open(NONCE)
     talk.moving().receive(answer)
-    assert talk.moving().stage is MigrationState.FAILED and "not a ckptd" in talk.moving().why
+    assert talk.moving().stage is MoveState.FAILED and "not a ckptd" in talk.moving().why
 
 
 def test_the_link_that_is_lost_meanwhile_ends_the_move() -> None:
@@ -376,7 +376,7 @@ def test_the_link_that_is_lost_meanwhile_ends_the_move() -> None:
     talk.lose()
     assert talk.session.move is None
     move.receive(encode_answer(attach.a, 1, 0, talk.attached_at("b")))
-    assert not talk.session.finish_migration(move, talk.now_ns)
+    assert not talk.session.finish_move(move, talk.now_ns)
     assert talk.session.state is SessionState.DISCONNECTED
     again = talk.attach()
     assert again.c == attach.c + 1
@@ -437,7 +437,7 @@ def test_ending_the_session_ends_the_move() -> None:
     talk.session.end("closed")
     assert talk.session.move is None
     move.fail("given up")
-    assert not talk.session.finish_migration(move, talk.now_ns)
+    assert not talk.session.finish_move(move, talk.now_ns)
 
 
 # -- whether to follow at all, and by which address

@@ -1,7 +1,7 @@
-"""A session's move to another node while its current link serves: handshake and ATTACH on a second link.
+"""A session's planned move to another node while its current link serves: handshake, ATTACH on a second link.
 
-Pure. The current link is not touched before the other node has confirmed the session, so that a move that
-fails costs no call its answer.
+Pure. `affinity` says when it pays. The current link is not touched before the other node has confirmed the
+session, so that a move that fails costs no call its answer.
 """
 
 from collections.abc import Callable
@@ -18,14 +18,14 @@ from ckpt_protocol.handshake import ROLE_CLIENT, HandshakeRejected, Identity, Op
 from ckpt_protocol.messages import Kind
 from ckpt_protocol.parse_answers import decode_answer
 
-MIGRATION_LIMIT_NS: Final = 1_000 * MILLISECOND_NS
+MOVE_LIMIT_NS: Final = 1_000 * MILLISECOND_NS
 """A node must take the session within this time, or the move fails."""
 
-MIGRATION_QUIESCE_NS: Final = 100 * MILLISECOND_NS
+MOVE_QUIESCE_NS: Final = 100 * MILLISECOND_NS
 """How long new calls wait, at most, for those under way, so that the session can move between them."""
 
 
-class MigrationState(Enum):
+class MoveState(Enum):
     """How far a move has come."""
 
     OPENING = 0
@@ -36,15 +36,15 @@ class MigrationState(Enum):
     FAILED = 5
 
 
-class Migration:
+class PlannedMove:
     """One move to another node, or to a stream.
 
     The driver
 
     1. connects to `address` and calls `open`;
-    2. sends `outgoing` and calls `receive` while the move is `under_way`, for MIGRATION_LIMIT_NS at most;
+    2. sends `outgoing` and calls `receive` while the move is `under_way`, for MOVE_LIMIT_NS at most;
     3. calls `fail` if the transport fails or the time is over;
-    4. calls the session's `finish_migration`.
+    4. calls the session's `finish_move`.
 
     A move that is CONNECTED waits until the session calls `attach`. The argument `attach` returns the number
     and the frame of an ATTACH of the next generation.
@@ -65,7 +65,7 @@ class Migration:
         self.call_waits = call_waits
         """A call waits for the move."""
 
-        self.stage = MigrationState.OPENING
+        self.stage = MoveState.OPENING
         self.outgoing: list[bytes] = []
         self.why = ""
         self.reached_node = ""
@@ -85,23 +85,23 @@ class Migration:
     @property
     def under_way(self) -> bool:
         """True while the move has neither succeeded nor failed."""
-        return self.stage not in (MigrationState.DONE, MigrationState.FAILED)
+        return self.stage not in (MoveState.DONE, MoveState.FAILED)
 
     def open(self, nonce: bytes) -> None:
         """Begin the handshake: the transport is up. `nonce`: 16 random bytes."""
         self._opener = Opener(self._identity, ROLE_CLIENT, nonce)
-        self.stage = MigrationState.HANDSHAKING
+        self.stage = MoveState.HANDSHAKING
         self.outgoing.append(self._opener.hello())
 
     def receive(self, data: bytes) -> None:
         """Take what came on the second link."""
         try:
             for frame in self._decoder.feed(data):
-                if self.stage is MigrationState.HANDSHAKING:
+                if self.stage is MoveState.HANDSHAKING:
                     peer, proof = self._opener.receive(frame)
                     self._take_welcome(peer.node_id, proof)
                 elif (
-                    self.stage is MigrationState.ATTACHING
+                    self.stage is MoveState.ATTACHING
                     and frame.kind == Kind.ANSWER
                     and frame.a == self._number
                 ):
@@ -114,7 +114,7 @@ class Migration:
     def fail(self, why: str) -> None:
         """Fail the move, unless it has ended: the session stays where it is."""
         if self.under_way:
-            self.stage, self.why = MigrationState.FAILED, why
+            self.stage, self.why = MoveState.FAILED, why
 
     def _take_welcome(self, node_id: str, proof: bytes) -> None:
         self.reached_node = node_id
@@ -123,14 +123,14 @@ class Migration:
             return
         if proof:
             self.outgoing.append(proof)
-        self.stage = MigrationState.CONNECTED
+        self.stage = MoveState.CONNECTED
 
     def attach(self) -> None:
         """Send ATTACH, now that nothing is under way on the current link."""
         self._number, frame = self._attach()
         self.asked = True
         self.outgoing.append(frame)
-        self.stage = MigrationState.ATTACHING
+        self.stage = MoveState.ATTACHING
 
     def _take_attached(self, epoch: int, body: bytes) -> None:
         code, payload, _, text = decode_answer(body)
@@ -138,4 +138,4 @@ class Migration:
             self.fail(text or codes.code_name(code))
             return
         self.epoch, self.members = epoch, members_of(payload)
-        self.stage = MigrationState.DONE
+        self.stage = MoveState.DONE

@@ -1,6 +1,8 @@
-"""The link of a session: the handshake, ATTACH, how it is lost, and how long its node may be silent.
+"""The link of a session: the handshake, ATTACH, and when the session leaves its node for another one.
 
-Pure. `linked_session` adds the requests that it carries.
+Pure. It leaves a node whose link is lost, that is silent for too long, or that answers only TRY_AGAIN. Which
+address it tries next is decided by `endpoints`; `session_calls` adds the requests that the link carries. A
+move that the session makes without need is a `planned_move`.
 """
 
 from collections.abc import Sequence
@@ -11,7 +13,7 @@ from ckpt_client.session.attachment import Attachment, SessionState, members_of
 from ckpt_client.session.call import MILLISECOND_NS, NEVER_NS, TRY_AGAIN_MAX_NS
 from ckpt_client.session.endpoints import Endpoints
 from ckpt_client.session.node_silence import DEAD_AFTER_NS, HASTE_NS, PING_AFTER_NS, Silence
-from ckpt_client.session.pending_calls import Unanswered
+from ckpt_client.session.pending_calls import PendingCalls
 from ckpt_protocol import codes
 from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.errors import FrameError
@@ -29,7 +31,7 @@ This is longer than a fail-over keeps the surviving nodes from serving: about 0.
 _FINAL_REFUSALS: Final = (codes.ACCESS, codes.VERSION)
 
 
-class Linking(Unanswered):
+class SessionLink(PendingCalls):
     """One session's attachment to a node, over one link at a time."""
 
     def __init__(self, session_id: int, addresses: tuple[Address, ...], identity: Identity) -> None:
@@ -65,7 +67,7 @@ class Linking(Unanswered):
         self._refused_text = ""
         self._left = ""
 
-    def succeed(self, ended: "Linking") -> None:
+    def succeed(self, ended: "SessionLink") -> None:
         """Replace a session of the same program that has ended; keep its addresses.
 
         The request numbers continue. A handle is the number of the request that opened it, so a handle of the
@@ -275,7 +277,7 @@ class Linking(Unanswered):
         looking = self.state is SessionState.ATTACHING and self._endpoints.first_round
         return HASTE_NS if looking and not self._attachment.unconfirmed else LEAVE_STUCK_NODE_NS
 
-    # -- implemented by `linked_session`
+    # -- implemented by `session_calls`
 
     def _go_on(self, now_ns: int) -> bool:
         """Send what needs no session, after WELCOME. Return True if something waits for the session."""

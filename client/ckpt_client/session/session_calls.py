@@ -1,4 +1,4 @@
-"""A session over one link at a time: the client's requests, which of them are unanswered, where to go next.
+"""The calls of a session over one link at a time: sent, answered, repeated on the next link, timed out.
 
 Pure: no socket, no clock, no randomness. `session` adds the moves that a session makes without need.
 
@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from ckpt_client.session.attachment import RESEND_NS, SessionState
 from ckpt_client.session.call import MILLISECOND_NS, NEVER_NS, WITHDRAW_NS, Call, pause_after
-from ckpt_client.session.link import Linking
+from ckpt_client.session.link_and_fail_over import SessionLink
 from ckpt_client.session.node_silence import DEAD_AFTER_NS, KEEP_UP_NS, PING_AFTER_NS
 from ckpt_client.session.pending_calls import ORPHAN_NS, READ_ONLY
 from ckpt_protocol import codes
@@ -45,7 +45,7 @@ _unpack_header = HEADER.unpack_from
 _CONNECTED: Final = frozenset((SessionState.CONNECTED, SessionState.ATTACHING, SessionState.ATTACHED))
 
 
-class LinkedSession(Linking):
+class SessionCalls(SessionLink):
     """One session with the service, over one link at a time."""
 
     # -- calls

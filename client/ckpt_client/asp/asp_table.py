@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ckpt_client.asp.functions import checkpoints, iterations, services
 from ckpt_client.errors import CheckpointError, SaAisError, error_of
-from ckpt_client.io.blocking import Connection
+from ckpt_client.io.blocking_connection import Connection
 from ckpt_client.io.time_limit import TimeLimit
 from ckpt_client.session import table_requests
 from ckpt_client.steps import Result, drive

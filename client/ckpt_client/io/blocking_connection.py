@@ -24,9 +24,9 @@ from ckpt_client.session.address import choose_addresses, choose_key, is_given
 from ckpt_client.session.affinity import wants_affinity
 from ckpt_client.session.attachment import SessionState
 from ckpt_client.session.call import Call
-from ckpt_client.session.migration import MIGRATION_LIMIT_NS, MIGRATION_QUIESCE_NS, Migration, MigrationState
 from ckpt_client.session.node_silence import DEAD_AFTER_NS, PING_AFTER_NS
 from ckpt_client.session.notices import Notices
+from ckpt_client.session.planned_move import MOVE_LIMIT_NS, MOVE_QUIESCE_NS, MoveState, PlannedMove
 from ckpt_client.session.session import Session
 from ckpt_protocol import codes
 from ckpt_protocol.framing import HEADER, HEADER_BYTES, LENGTH_BYTES, Frame
@@ -43,7 +43,7 @@ LEAVE_S: Final = 0.2
 _RECEIVE_BYTES: Final = 65536
 """The most that one receive asks for; a larger frame is received into a buffer of its own size."""
 
-_MIGRATION_CALL_NS: Final = 4 * MIGRATION_LIMIT_NS
+_MOVE_CALL_NS: Final = 4 * MOVE_LIMIT_NS
 """A call with a shorter time-out is not delayed by a move to another node, which it does not need."""
 
 _DONT_WAIT: Final = socket.MSG_DONTWAIT
@@ -153,8 +153,8 @@ class Connection(ServiceCalls):
                 raise error_of(codes.BAD_HANDLE, "the connection is closed")
             self._consistent = False
             session = self._session
-            if session.move is not None and session.attached and timeout_ns >= _MIGRATION_CALL_NS:
-                self._make_migration(session.move, MIGRATION_LIMIT_NS)
+            if session.move is not None and session.attached and timeout_ns >= _MOVE_CALL_NS:
+                self._make_move(session.move, MOVE_LIMIT_NS)
                 now_ns = _monotonic_ns()
             call = session.begin(kind, handle, body, now_ns, deadline_ns - now_ns)
             if session.attached and len(body) < _SIMPLE_BYTES_MAX:
@@ -292,7 +292,7 @@ class Connection(ServiceCalls):
                 else:
                     self._connect(call.deadline_ns - now_ns)
             elif session.move is not None and session.move.call_waits:
-                self._make_migration(session.move, min(call.deadline_ns - now_ns, MIGRATION_LIMIT_NS))
+                self._make_move(session.move, min(call.deadline_ns - now_ns, MOVE_LIMIT_NS))
             elif session.outgoing:
                 self._send_pieces(call)
             else:
@@ -320,7 +320,7 @@ class Connection(ServiceCalls):
         self._poller = select.poll()
         self._poller.register(sock, select.POLLIN)
 
-    def _make_migration(self, move: Migration, limit_ns: int) -> None:
+    def _make_move(self, move: PlannedMove, limit_ns: int) -> None:
         """Open the second link that the session wants, and switch to it once its node has the session."""
         until_ns = _monotonic_ns() + limit_ns
         sock = None
@@ -328,7 +328,7 @@ class Connection(ServiceCalls):
             sock = connect_socket(move.address, limit_ns / _SECOND_NS)
             move.open(secrets.token_bytes(NONCE_BYTES))
             while move.under_way:
-                self._session.advance_migration(_monotonic_ns())
+                self._session.advance_move(_monotonic_ns())
                 sock.sendall(b"".join(move.outgoing))
                 move.outgoing.clear()
                 left_ns = until_ns - _monotonic_ns()
@@ -337,7 +337,7 @@ class Connection(ServiceCalls):
                 elif self._poll(
                     sock,
                     select.POLLIN,
-                    MIGRATION_QUIESCE_NS if move.stage is MigrationState.CONNECTED else left_ns,
+                    MOVE_QUIESCE_NS if move.stage is MoveState.CONNECTED else left_ns,
                 ):
                     data = sock.recv(_RECEIVE_BYTES)
                     move.receive(data) if data else move.fail("it closed the connection")
@@ -345,7 +345,7 @@ class Connection(ServiceCalls):
             move.fail(explain_failure(error)[0])
         finally:
             # If the call is interrupted, the link is lost, and the move with it.
-            if self._session.finish_migration(move, _monotonic_ns()) and sock is not None:
+            if self._session.finish_move(move, _monotonic_ns()) and sock is not None:
                 self._use_socket(sock)
             elif sock is not None:
                 sock.close()
