@@ -152,7 +152,7 @@ class VirtualWorld(World):
 
     def close(self) -> None:
         for host in self.cluster.hosts.values():
-            if host.node is not None and host.paused:
+            if host.running and host.paused:
                 self.cluster.resume(host.settings.node_id)
         super().close()
         tasks = asyncio.all_tasks(self.loop)

@@ -207,7 +207,7 @@ def test_a_heartbeat_that_our_parser_raises_at_never_came(monkeypatch: pytest.Mo
     cluster = nodes("ab", witnesses="w")
     cluster.may_contain = True
     for node_id in ("a", "w"):
-        node = cluster.hosts[node_id].node
+        node = cluster.hosts[node_id].core
         assert node is not None
         with monkeypatch.context() as patched:
             patched.setattr(parse_heartbeat, "bounded_array", fails)

@@ -240,7 +240,7 @@ def test_a_witness_tells_and_is_told_as_well() -> None:
     cluster.settle()
     cluster.run(100)
     assert all("peers_differ" not in alarms(cluster, node_id) for node_id in "ab")
-    witness = cluster.hosts["w"].node
+    witness = cluster.hosts["w"].core
     assert witness is not None
     cluster.cut("ab", "w")
     cluster.run(1000)

@@ -147,7 +147,7 @@ def test_what_a_lost_disk_knew_stays_unknown_until_a_view_is_installed() -> None
 
 
 def ask_witness(cluster: Cluster, kind: int, *fields: object) -> tuple[int, object, int, str]:
-    witness = cluster.hosts["w"].node
+    witness = cluster.hosts["w"].core
     assert isinstance(witness, Witness)
     client = cluster.client("a")
     client.node_id, client.link = "w", cluster.connect_client(client, "w")

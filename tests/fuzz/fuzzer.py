@@ -187,7 +187,7 @@ class Fuzzer:
                 handle = GUESSED + number  # (No client can guess another's session: there are 2**63.)
             frame = frame._replace(a=number, b=handle, c=draw.choice((1, number)))
         elif sender == PEER:
-            node = place.cluster.hosts[place.target].node
+            node = place.cluster.hosts[place.target].core
             epoch = node.context.epoch if node is not None else 0
             creations = list(getattr(node, "replicas", {0: 0}))
             frame = frame._replace(b=epoch)
@@ -211,7 +211,7 @@ class Fuzzer:
             event = ClientReceived(link, frames)
         self.report.messages[name, sender, frame.kind] += 1
         lines = len(place.cluster.lines)
-        node = place.cluster.hosts[place.target].node
+        node = place.cluster.hosts[place.target].core
         if node is None:
             return False
         self._measured(place, name, sender, event, frame)
@@ -220,7 +220,7 @@ class Fuzzer:
         return not closed
 
     def _measured(self, place: Place, name: str, sender: str, event: Event, frame: Frame) -> None:
-        node = place.cluster.hosts[place.target].node
+        node = place.cluster.hosts[place.target].core
         assert node is not None
         where = f"{name}, {sender}, kind {frame.kind}, body of {len(frame.body)} bytes"
         if self.meter:
@@ -257,7 +257,7 @@ class Fuzzer:
             cluster.heal()
             cluster.run(2000)
             if place.target not in cluster.left and not any(
-                host.node is None for host in cluster.hosts.values()
+                host.core is None for host in cluster.hosts.values()
             ):
                 cluster.may_have_two_actives = False
                 cluster.check()

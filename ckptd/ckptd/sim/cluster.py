@@ -1,7 +1,6 @@
 """A whole cluster in the world: hosts, network, clients, oracles, and the faults."""
 
 import traceback
-from typing import Final, cast
 
 from ckptd.core.events import Effect, Event
 from ckptd.core.node import Node
@@ -21,7 +20,7 @@ from ckptd.sim.trace import Trace
 from ckptd.sim.world.client_links import ClientLinks
 from ckptd.sim.world.fake_etcd import FakeEtcd
 from ckptd.sim.world.fencing import Fencing
-from ckptd.sim.world.host import Host, MakeNode, new_clock
+from ckptd.sim.world.host import Host, MakeCore, new_clock
 from ckptd.sim.world.host_cluster import HostCluster
 from ckptd.sim.world.network import Network
 from ckptd.sim.world.world import Violation, World
@@ -47,9 +46,6 @@ SPREAD = (2**10, 2**20)
 FENCED_FOR_NS = 3 * SECOND_NS
 """A machine whose power a fence hook has cut is switched on again within this time."""
 
-_MAKE_WITNESS: Final = cast(MakeNode, Witness)
-"""A host asks no more of its core than a witness can do."""
-
 
 class Cluster(HostCluster):
     """Everything in one simulation. `converge` in `simulation` and the scenario tests drive it.
@@ -59,12 +55,12 @@ class Cluster(HostCluster):
 
     network: Network
 
-    def __init__(self, options: Options, trace: Trace | None = None, make: MakeNode = Node) -> None:
+    def __init__(self, options: Options, trace: Trace | None = None, make: MakeCore = Node) -> None:
         self.options = options
         self.world = World(options, trace or Trace())
         self.hosts = {node_id: self._host(node_id, make) for node_id in options.node_ids}
         self.machines = self.hosts | {
-            node_id: self._host(node_id, _MAKE_WITNESS) for node_id in options.witness_ids
+            node_id: self._host(node_id, Witness) for node_id in options.witness_ids
         }
         self.network = Network(self.world, self.machines)
         self.register = FakeEtcd(self.world, self.hosts)
@@ -87,7 +83,7 @@ class Cluster(HostCluster):
         self.chaos = Chaos(self.faults, self.clients)
         self.operator = Operator(self.faults)
 
-    def _host(self, node_id: str, make: MakeNode) -> Host:
+    def _host(self, node_id: str, make: MakeCore) -> Host:
         return Host(self.world, self.options.settings(node_id), new_clock(self.world), self, make)
 
     def start(self) -> None:

@@ -248,7 +248,7 @@ def _lose_coordinators(cluster: Cluster) -> None:
         set(options.witness_ids) <= set(node.view.witnesses) for node in cluster.nodes() if node.view
     )
     forgot = any(
-        host.node is not None and host.node.liveness.own.amnesiac for host in cluster.machines.values()
+        host.core is not None and host.core.liveness.own.amnesiac for host in cluster.machines.values()
     )
     last_ns = long_ns if world.chance(0.3) and not pair and voting and not forgot else short_ns
     world.after(world.between(400 * MILLISECOND_NS, 1500 * MILLISECOND_NS), lambda: lose(last_ns))

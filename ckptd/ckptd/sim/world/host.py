@@ -11,13 +11,15 @@ from typing import Final, Protocol, assert_never
 
 from ckptd.core import events
 from ckptd.core.events import AskRegister, Effect, Event, TimeCame, TurnCame, WallClockRead
+from ckptd.core.make_core import Core
 from ckptd.core.node import Node
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS, Settings
 from ckptd.sim.world.clock import Clock
 from ckptd.sim.world.disk import Disk
 from ckptd.sim.world.world import Violation, World
 
-MakeNode = Callable[[Settings, int, bytes, int, int], Node]
+MakeCore = Callable[[Settings, int, bytes, int, int], Core]
+"""Makes the core of a process: settings, incarnation, record, clock, and how far the wall clock is ahead."""
 
 IDLE_WAKES_MAX: Final = 500
 """A core that asks this often in a row to be woken at once, while nothing else happens, spins."""
@@ -116,7 +118,7 @@ class Host:
     """One machine with the process that runs on it."""
 
     def __init__(
-        self, world: World, settings: Settings, clock: Clock, outside: Outside, make: MakeNode
+        self, world: World, settings: Settings, clock: Clock, outside: Outside, make: MakeCore
     ) -> None:
         self.world = world
         self.settings = settings
@@ -124,7 +126,7 @@ class Host:
         self.clock = clock
         self.outside = outside
         self.make = make
-        self.node: Node | None = None
+        self.core: Core | None = None
         """None while no process runs."""
 
         self.powered = True
@@ -151,9 +153,15 @@ class Host:
         self._turn_scheduled = False
 
     @property
+    def node(self) -> Node | None:
+        """The core of a node with data; None while no process runs, and at a witness's host."""
+        core = self.core
+        return core if isinstance(core, Node) else None
+
+    @property
     def running(self) -> bool:
         """True if a process runs here, paused or not."""
-        return self.node is not None
+        return self.core is not None
 
     @property
     def busy(self) -> bool:
@@ -169,7 +177,7 @@ class Host:
 
     def start(self) -> None:
         """Start the process: a new incarnation, with the record on the disk."""
-        assert self.node is None, self.node_id
+        assert self.core is None, self.node_id
         self.powered = True
         self.paused = False
         self.start_count += 1
@@ -188,22 +196,22 @@ class Host:
         self._idle_wakes = 0
         self._turn_scheduled = False
         wall_offset_ns = self.clock.wall_offset(self.world.now_ns)
-        self.node = self.make(
+        self.core = self.make(
             self.settings, self.incarnation, self.disk.record, self.local_ns, wall_offset_ns
         )
         self._arm()
 
     def _read_wall_clock(self, incarnation: int) -> None:
         """Report the wall clock to the core again and again, since a monotonic clock drifts away from it."""
-        if self.incarnation == incarnation and self.node is not None:
+        if self.incarnation == incarnation and self.core is not None:
             self.deliver(WallClockRead(self.clock.wall_offset(self.world.now_ns)))
             self.world.after(WALL_CLOCK_NS, lambda: self._read_wall_clock(incarnation))
 
     def stop(self) -> None:
         """End the process at once."""
-        if self.node is not None:
+        if self.core is not None:
             self.outside.process_stopping(self.node_id)
-        self.node = None
+        self.core = None
         self.paused = False
         self.crash_plan = None
         self.disk.process_gone()
@@ -221,25 +229,26 @@ class Host:
         `timer_first`: the overdue timer comes before all that, as after a stall.
         """
         self.paused = False
-        if timer_first and self.node is not None and self.node.deadline_ns <= self.local_ns:
+        if timer_first and self.core is not None and self.core.deadline_ns <= self.local_ns:
             self._handle(TimeCame())
         self._resume_next(self.incarnation)
 
     def _resume_next(self, incarnation: int) -> None:
-        if self.paused or self.node is None or self.incarnation != incarnation:
+        core = self.core
+        if self.paused or core is None or self.incarnation != incarnation:
             return
-        if self.node.deadline_ns <= self.local_ns and self.world.chance(0.5):
+        if core.deadline_ns <= self.local_ns and self.world.chance(0.5):
             self._handle(TimeCame())
         elif self._inbox:
             self._handle(self._inbox.popleft())
         if self._inbox:
             self.world.after(self.world.between(1000, 20_000), lambda: self._resume_next(incarnation))
-        elif self.node is not None:
+        elif self.running:
             self._arm()
 
     def deliver(self, event: Event) -> None:
         """Handle an event at this host, or queue it while the process is paused."""
-        if self.node is None:
+        if self.core is None:
             return
         if self.paused or self._inbox:
             self._inbox.append(event)
@@ -247,24 +256,24 @@ class Host:
             self._handle(event)
 
     def _take_turn(self, incarnation: int) -> None:
-        if self.incarnation == incarnation and self.node is not None:
+        if self.incarnation == incarnation and self.core is not None:
             self._turn_scheduled = False
             self.deliver(TurnCame())
 
     # -- its core
 
     def _handle(self, event: Event) -> None:
-        assert self.node is not None
-        node = self.node
+        core = self.core
+        assert core is not None
         try:
-            effects = node.handle(event, self.local_ns)
+            effects = core.handle(event, self.local_ns)
         except PlantedBugError as error:
-            self._stop_by_fault(node, error)
+            self._stop_by_fault(core, error)
             return
         except Exception as error:
             self.outside.core_raised(self.node_id, event, error)
             raise
-        if "contained" in node.context.counters:
+        if "contained" in core.context.counters:
             self.outside.core_contained(self.node_id, effects)
         self._check_spinning(event)
         self.world.trace.handled(self.world.now_ns, self.node_id, event, effects)
@@ -274,34 +283,34 @@ class Host:
             self.carry_out(effect)
         if plan is not None and last >= 0:
             # The node did what it did, and may have sent something: the oracles check that (seeds 4461, 487).
-            if self.node is node:
+            if self.core is core:
                 self.outside.handled(self.node_id, event)
             self.crash_plan = None
             plan.crash()
-        if self.node is node:
+        if self.core is core:
             self.schedule()
             self.outside.handled(self.node_id, event)
 
     def schedule(self) -> None:
         """Set the timer and the next turn, as the core wants them now."""
-        assert self.node is not None
+        assert self.core is not None
         self._arm()
-        if self.node.turn_due and not self._turn_scheduled:
+        if self.core.turn_due and not self._turn_scheduled:
             self._turn_scheduled = True
             incarnation = self.incarnation
             delay_ns = self.world.between(TURN_MIN_NS, TURN_MAX_NS)
             self.world.after(delay_ns, lambda: self._take_turn(incarnation))
 
-    def _stop_by_fault(self, node: Node, error: PlantedBugError) -> None:
+    def _stop_by_fault(self, core: Core, error: PlantedBugError) -> None:
         """The core raised: carry out its last words and end, as the daemon does."""
         self.world.say(f"{self.node_id} stops because of a fault of its own: {error}")
-        for effect in node.last_words(self.local_ns):
+        for effect in core.last_words(self.local_ns):
             self.carry_out(effect)
         self.outside.process_failed(self.node_id)
 
     def _check_spinning(self, event: Event) -> None:
-        assert self.node is not None
-        if type(event) is TimeCame and self.node.deadline_ns <= self.local_ns:
+        assert self.core is not None
+        if type(event) is TimeCame and self.core.deadline_ns <= self.local_ns:
             self._idle_wakes += 1
             if self._idle_wakes > IDLE_WAKES_MAX:
                 raise Violation("progress", f"node {self.node_id} wants to be woken at once, again and again")
@@ -356,8 +365,8 @@ class Host:
     # -- its timer
 
     def _arm(self) -> None:
-        assert self.node is not None
-        deadline_ns = self.node.deadline_ns
+        assert self.core is not None
+        deadline_ns = self.core.deadline_ns
         if deadline_ns >= 2**62:
             return
         due_ns = max(self.clock.world_ns_at(deadline_ns), self.world.now_ns)
@@ -369,12 +378,12 @@ class Host:
         self.world.at(due_ns + self.world.between(1000, TIMER_LATE_NS), lambda: self._wake(armed))
 
     def _wake(self, armed: int) -> None:
-        if armed != self._armed or self.node is None:
+        if armed != self._armed or self.core is None:
             return
         self._armed_ns = -1
         if self.paused or self._inbox:
             return
-        if self.node.deadline_ns <= self.local_ns:
+        if self.core.deadline_ns <= self.local_ns:
             self._handle(TimeCame())
         else:
             self._arm()
