@@ -288,7 +288,7 @@ LESSONS = {
     ),
     "an offset of 2^32 kills every daemon": (
         "core/test_section.py::test_a_write_beyond_the_section_is_refused_before_anything_is_allocated",
-        "core/test_growth.py::test_a_hundred_writes_far_behind_the_end_are_refused_before_anything_is_built",
+        "core/test_memory_growth.py::test_a_hundred_writes_far_behind_the_end_are_refused_before_anything_is_built",
     ),
     "sizes are not enforced, and the memory used is always 0": (
         "core/test_section.py::test_create_is_refused_when_a_rule_is_broken",
@@ -311,7 +311,7 @@ LESSONS = {
         "test_a_weak_section_whose_pieces_did_not_all_arrive_is_corrupted_until_overwritten",
     ),
     "what an operation costs grows with all that there is": (
-        "core/test_growth.py::test_generated_ids_are_found_without_looking_at_all_before_them",
+        "core/test_memory_growth.py::test_generated_ids_are_found_without_looking_at_all_before_them",
         "core/test_turns.py::test_an_iteration_looks_at_a_bounded_number_of_sections_in_one_turn",
     ),
     "any user of the host can read all data": (

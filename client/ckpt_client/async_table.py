@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from types import TracebackType
 from typing import Any, ClassVar, NoReturn, Self
 
-from ckpt_client.checkpoint.open_async_table import OpenAsyncTable
+from ckpt_client.checkpoint.async_table_driver import AsyncTableDriver
 from ckpt_client.checkpoint.tracking import OneByOne, OwnUpdates, SectionChange, track
 from ckpt_client.errors import CheckpointError, SaAisError, error_of
 from ckpt_client.io.aio_connection import AsyncConnection
@@ -30,7 +30,7 @@ from ckpt_protocol.messages import Kind
 logger = logging.getLogger("aspCheckpoint")
 
 
-class AsyncTable(OpenAsyncTable):
+class AsyncTable(AsyncTableDriver):
     """A checkpoint, for asyncio. Each call means what it means in `Table`.
 
     Open one with `await AsyncTable.open(...)`. Many tasks may use one table at once; their requests are sent

@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, overload
 
 from ckpt_client.checkpoint.open_checkpoint import is_missing
-from ckpt_client.checkpoint.open_table import OpenTable
 from ckpt_client.checkpoint.operations import Operations
+from ckpt_client.checkpoint.table_driver import TableDriver
 from ckpt_client.errors import CheckpointError, SaAisError
 from ckpt_client.io.blocking_connection import Connection
 from ckpt_client.io.time_limit import TimeLimit
@@ -31,7 +31,7 @@ _READ: Final = Kind.READ
 _MILLISECOND_NS: Final = 1_000_000
 
 
-class Table(OpenTable):
+class Table(TableDriver):
     """A checkpoint: named sections of bytes that survive the loss of a node.
 
     If you give the three limits (number of sections, bytes of a section, bytes of a section's id), a missing

@@ -18,7 +18,7 @@ from tests.conformance.virtual_loop import VirtualLoop, VirtualRunner, client_pr
 from tests.conformance.virtual_world import CountedSecrets, VirtualTime
 from tests.core.network import DELAY_NS
 
-from ckpt_client.checkpoint import open_table
+from ckpt_client.checkpoint import table_driver
 from ckpt_client.io import aio_connection, aio_links, blocking_connection, time_limit
 from ckpt_client.session.address import Address
 from ckpt_protocol import codes
@@ -255,7 +255,7 @@ class FaultyWorld:
             patch.setattr(module, "secrets", secrets)
         for module in (aio_connection, aio_links):
             patch.setattr(module, "_monotonic_ns", VirtualTime().monotonic_ns)
-        for module in (blocking_connection, open_table, time_limit):
+        for module in (blocking_connection, table_driver, time_limit):
             patch.setattr(module, "_monotonic_ns", lambda: self.cluster.now_ns)
         patch.setattr(blocking_connection, "connect_socket", self._connect)
         patch.setattr(blocking_connection, "untaken_bytes", lambda sock: sock.untaken)

@@ -9,7 +9,7 @@ from ckpt_protocol.constants import SA_TIME_END
 from ckpt_protocol.messages import Op
 from ckpt_protocol.parse_updates import Ops
 from ckptd.core.content import sections
-from ckptd.core.content.growth import growth_of
+from ckptd.core.content.memory_growth import growth_of
 from ckptd.core.content.sections import SectionTable
 from ckptd.core.content.update_log import Update
 from ckptd.core.directory.attributes import Attributes

@@ -250,7 +250,7 @@ def test_a_node_without_data_is_not_bootstrapped_while_it_hears_one_that_has_som
     cluster.kill("c")
     cluster.run(2000)
     cluster.restart("c")
-    cluster.until(lambda: bool(cluster.node("c").reconfiguration.proposal.reachable_data_nodes()))
+    cluster.until(lambda: bool(cluster.node("c").reconfiguration.next_members.reachable_data_nodes()))
     answer = cluster.operate("c", "bootstrap")
     assert answer.code == BAD_OPERATION
     cluster.check()

@@ -26,7 +26,7 @@ from ckptd.core.directory.parse_directory import add_piece, check_staged, parse_
 from ckptd.core.events import ClosePeer, HeartbeatReceived, PeerReceived
 from ckptd.core.liveness.parse_heartbeat import parse_heartbeat
 from ckptd.core.parse_views import parse_collect, parse_collected, parse_decided, parse_install, parse_vote
-from ckptd.core.stops import parse_faults
+from ckptd.core.stops_by_bugs import parse_faults
 
 ODD: list[Any] = [
     None,

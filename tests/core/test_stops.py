@@ -27,7 +27,7 @@ from ckptd.core.events import PeerReceived
 from ckptd.core.replication.active_replica import ActiveReplica
 from ckptd.core.requests.forwarding import Forwarding
 from ckptd.core.requests.sessions import Sessions
-from ckptd.core.stops import CLOSES_AFTER, STOPS_MAX, Phase, Stop, Stops, parse_faults
+from ckptd.core.stops_by_bugs import CLOSES_AFTER, STOPS_MAX, Phase, Stop, Stops, parse_faults
 from ckptd.sim.mutants.planted_bugs import apply_raises_on, commit_raises_on, copying_raises_on
 from ckptd.sim.world.host import PlantedBugError
 

@@ -331,10 +331,10 @@ def test_a_frozen_nodes_complaints_do_not_keep_others_out_for_ever() -> None:
     liveness.own.stall_reports = ("a", "b")
     context.sealed = True
     context.now_ns = liveness.own.stall_reported_ns + node.settings.grace_ns - 1
-    node.reconfiguration.proposal.eviction.update_stall_reports([], [])
+    node.reconfiguration.next_members.eviction.update_stall_reports([], [])
     assert liveness.own.stall_reports == ("a", "b"), "while the next view is made they stand"
     context.now_ns += 1
-    node.reconfiguration.proposal.eviction.update_stall_reports([], [])
+    node.reconfiguration.next_members.eviction.update_stall_reports([], [])
     assert liveness.own.stall_reports == ()
 
 

@@ -13,7 +13,7 @@ from tests.runtime.fakes import FakeNode, running
 from ckpt_client import Table
 from ckpt_protocol.framing import Frame
 from ckptd.core import events
-from ckptd.core.checks.event_log import RecordingError, digest_of, pack_entry, pack_event, parse_entry
+from ckptd.core.checks.event_log_format import RecordingError, digest_of, pack_entry, pack_event, parse_entry
 from ckptd.core.events import Effect, Event, LeaveAsked, PeerReceived, TimeCame, WallClockRead
 from ckptd.core.hub import Transport
 from ckptd.core.node import Node

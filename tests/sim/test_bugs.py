@@ -18,7 +18,7 @@ from ckpt_protocol.constants import (
 )
 from ckpt_protocol.messages import Op
 from ckptd.core.replication.resync import ResyncSender
-from ckptd.core.stops import CLOSES_AFTER, Stops
+from ckptd.core.stops_by_bugs import CLOSES_AFTER, Stops
 from ckptd.sim.checkers.history import Outcome
 from ckptd.sim.clients.checkpoints import SimCheckpoint
 from ckptd.sim.draw.draw_options import draw_options

@@ -2,8 +2,8 @@
 
 Messages come from outside. If our own code raises while it parses or checks one, no state has been changed
 yet: it is enough to close the connection that the message came over. Once a state has changed, the same
-exception is our own fault, nothing is known about the state any more, and the node has to stop; `stops`
-says what happens then.
+exception is our own fault, nothing is known about the state any more, and the node has to stop;
+`stops_by_bugs` says what happens then.
 
 So a `try` that ends here may contain only code that changes nothing.
 """
@@ -19,7 +19,7 @@ from ckptd.core.client_request import Request
 from ckptd.core.context import Context
 from ckptd.core.events import CloseClient, ClosePeer
 from ckptd.core.settings import SECOND_NS
-from ckptd.core.stops import Stop
+from ckptd.core.stops_by_bugs import Stop
 
 KIND_NAMES: Final = {number: name for name, number in vars(Kind).items() if type(number) is int}
 

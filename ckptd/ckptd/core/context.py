@@ -10,7 +10,7 @@ from ckpt_protocol.messages import Kind
 from ckptd.core.events import Effect, Log, SendClient, SendPeer
 from ckptd.core.hub import NO_TRANSPORT, Transport
 from ckptd.core.settings import Settings
-from ckptd.core.stops import Stops
+from ckptd.core.stops_by_bugs import Stops
 from ckptd.core.work_costs import KIB_SHIFT
 
 _ACK: Final = Kind.ACK

@@ -459,7 +459,7 @@ class Node(Hub):
                 self.housekeeping.placement_due = True
             heartbeats.next_ns = now_ns + context.settings.heartbeat_ns
             stalled = [*self._replicas.busy.stalled_nodes(), *self.replicator.stalled_members()]
-            self.reconfiguration.proposal.eviction.update_stall_reports(
+            self.reconfiguration.next_members.eviction.update_stall_reports(
                 stalled, self.reconfiguration.stalled_members()
             )
             heartbeats.send_all()
@@ -470,7 +470,7 @@ class Node(Hub):
         self.reconfiguration.reconfigure_if_needed()
         self.sessions.on_time()
         self.housekeeping.on_time()
-        self._replicas.proposals.repeat()
+        self._replicas.sync_reports.repeat()
         self._replicas.retry_resyncs()
         self.graceful_leave.on_time()
         self._replicas.drop_obsolete()

@@ -36,7 +36,7 @@ from ckptd.core.events import (
 from ckptd.core.hub import NO_TRANSPORT, Positions, Transport, VoterHub
 from ckptd.core.liveness.incarnations import Incarnations
 from ckptd.core.liveness.liveness import Liveness
-from ckptd.core.membership.proposal import MembershipProposal
+from ckptd.core.membership.next_members import NextMembers
 from ckptd.core.operations.status import describe_cluster
 from ckptd.core.parse_views import parse_decided
 from ckptd.core.settings import Settings
@@ -65,7 +65,7 @@ class Witness(VoterHub):
         self.heartbeats = self.liveness.heartbeats
         self.store = RecordStore(context, record)
         self.arbiter = PaxosArbiter(context, self.store, self, self.liveness)
-        self.proposal = MembershipProposal(context, self.liveness)
+        self.next_members = NextMembers(context, self.liveness)
         self.liveness.own.disk_epoch = self.store.epoch
         self.liveness.own.amnesiac = self.store.amnesiac
         self.incarnations = Incarnations(context, self.liveness, self)

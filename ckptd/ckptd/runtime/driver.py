@@ -4,7 +4,7 @@ This is the hot path. Everything that one event sends to one destination leaves 
 
 An exception that leaves the core was raised after a change of state; those raised before are contained in
 the core (`core.containment`). It is our own bug, and the node must not continue (fail-stop). Its last words
-tell the other nodes what it was working on (`core.stops`).
+tell the other nodes what it was working on (`core.stops_by_bugs`).
 """
 
 import asyncio

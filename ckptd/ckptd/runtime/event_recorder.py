@@ -1,7 +1,7 @@
 """Records what a core is told, in an event log that can be replayed (`record_events`)."""
 
 from ckptd import __version__
-from ckptd.core.checks.event_log import LogHeader, digest_of, pack_entry, pack_event, pack_header
+from ckptd.core.checks.event_log_format import LogHeader, digest_of, pack_entry, pack_event, pack_header
 from ckptd.core.events import Effect, Event
 from ckptd.core.hub import Limits, Transport
 from ckptd.core.make_core import Core

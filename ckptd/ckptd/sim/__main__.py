@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ckptd.core.checks.event_log import RecordingError
+from ckptd.core.checks.event_log_format import RecordingError
 from ckptd.sim.draw.draw_options import draw_options
 from ckptd.sim.draw.shapes import SHAPES
 from ckptd.sim.mutants.mutants import MUTANTS, switched_off

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgpack
 
-from ckptd.core.checks.event_log import (
+from ckptd.core.checks.event_log_format import (
     LoggedEvent,
     LogHeader,
     RecordingError,

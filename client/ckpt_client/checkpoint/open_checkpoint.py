@@ -10,7 +10,7 @@ session stays with the parent. In each case the next call opens the checkpoint a
 * A call that may have been done when the session ended fails with TIMEOUT. It is never repeated in the new
   session, which knows nothing of it.
 
-Two drivers carry out the steps: `open_table` for `Table`, `open_async_table` for `AsyncTable`.
+Two drivers carry out the steps: `table_driver` for `Table`, `async_table_driver` for `AsyncTable`.
 """
 
 import contextlib

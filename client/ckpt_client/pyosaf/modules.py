@@ -5,7 +5,7 @@ from types import FunctionType, ModuleType
 from typing import Any, Final
 
 from ckpt_client.module_shim import make_module
-from ckpt_client.pyosaf import checkpoints, contents, enumerations, library, sections, structures, types
+from ckpt_client.pyosaf import checkpoints, enumerations, library, read_write, sections, structures, types
 
 CTYPES: Final[dict[str, Any]] = {
     name: value for name, value in vars(ctypes).items() if not name.startswith("_")
@@ -14,7 +14,7 @@ CTYPES: Final[dict[str, Any]] = {
 
 FUNCTIONS: Final[dict[str, Any]] = {
     name: value
-    for part in (library, checkpoints, sections, contents)
+    for part in (library, checkpoints, sections, read_write)
     for name, value in vars(part).items()
     if name.startswith("saCkpt") and isinstance(value, FunctionType)
 }

@@ -8,7 +8,7 @@ from ckpt_protocol.bounds_by_kind import VIEW_BOUNDS
 from ckpt_protocol.field_checks import array, whole
 from ckpt_protocol.limits import EPOCH_MAX, FAULTS_MAX
 from ckptd.core.parse_views import Ballot, parse_ballot, parse_view
-from ckptd.core.stops import Stop, parse_stop
+from ckptd.core.stops_by_bugs import Stop, parse_stop
 from ckptd.core.view import View
 
 NO_BALLOT: Final[Ballot] = (0, "")

@@ -24,7 +24,7 @@ from ckptd.core.directory.parse_directory import check_staged
 from ckptd.core.directory.validation import validate
 from ckptd.core.hub import Hub
 from ckptd.core.reply_cache import ANSWERS_BYTES_FREE, FORGOTTEN, ErrorReplyCache
-from ckptd.core.stops import number_of
+from ckptd.core.stops_by_bugs import number_of
 from ckptd.core.view import View
 from ckptd.core.work_costs import FRAME_WORK
 

@@ -34,7 +34,7 @@ from ckptd.core.directory.directory import (
 )
 from ckptd.core.directory.placement import place_replicas, replicas_per_node
 from ckptd.core.settings import Settings
-from ckptd.core.stops import MAKES_NO_REPLICA
+from ckptd.core.stops_by_bugs import MAKES_NO_REPLICA
 from ckptd.core.view import View
 
 ValidatedOp = tuple[list[Any], bytes]

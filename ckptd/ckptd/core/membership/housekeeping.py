@@ -10,8 +10,8 @@ from ckptd.core.directory.directory import DirectoryOp
 from ckptd.core.directory.placement import missing_replicas
 from ckptd.core.directory.replicator import DirectoryReplicator
 from ckptd.core.liveness.liveness import Liveness
+from ckptd.core.membership.next_members import handover_members
 from ckptd.core.membership.orphaned_sessions import OrphanedSessions
-from ckptd.core.membership.proposal import handover_members
 from ckptd.core.membership.retention import Retention
 from ckptd.core.view import View
 

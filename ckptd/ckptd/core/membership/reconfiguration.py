@@ -18,9 +18,9 @@ from ckptd.core.directory.replicator import DirectoryReplicator
 from ckptd.core.hub import Hub
 from ckptd.core.liveness.incarnations import Incarnations, incarnations_in
 from ckptd.core.liveness.liveness import Liveness
+from ckptd.core.membership.next_members import NextMembers
 from ckptd.core.membership.outlived_view import OutlivedView
 from ckptd.core.membership.pair_policy import PairPolicy
-from ckptd.core.membership.proposal import MembershipProposal
 from ckptd.core.membership.view_change import ViewChange
 from ckptd.core.parse_views import parse_decided
 from ckptd.core.view import EPOCH_JUMP_DATA_LOSS, View, bootstrap_view, successor_view
@@ -48,7 +48,7 @@ class Reconfiguration:
         self.liveness = liveness
         self.arbiter = arbiter
         self.store = arbiter.store
-        self.proposal = MembershipProposal(context, liveness)
+        self.next_members = NextMembers(context, liveness)
         self.pair_policy = PairPolicy(context, liveness, arbiter.store)
         self.view_change = ViewChange(context, liveness, replicator, self.adopt_decided, arbiter.store, hub)
         self.incarnations = Incarnations(context, liveness, hub)
@@ -80,7 +80,7 @@ class Reconfiguration:
 
     def on_local_pause(self, pause_ns: int) -> None:
         """Move the times on by a pause of this process: no member kept it waiting then."""
-        self.proposal.on_local_pause(pause_ns)
+        self.next_members.on_local_pause(pause_ns)
         self.not_serving_since_ns += pause_ns
         if self.view_change.collection is not None:
             self.view_change.collection.on_local_pause(pause_ns)
@@ -116,7 +116,7 @@ class Reconfiguration:
     def reconfigure_if_needed(self) -> None:
         """Propose, collect or install, if it is this node's turn."""
         self.arbiter.on_time()
-        self.arbiter.update_alarm(self.proposal.reachable_voters())
+        self.arbiter.update_alarm(self.next_members.reachable_voters())
         base = self.decided
         context = self.context
         self.liveness.own.member = base is not None and base.includes(context.node_id, context.incarnation)
@@ -128,15 +128,15 @@ class Reconfiguration:
         if base is None or not self.liveness.own.member:
             self._reconfigure_as_outsider()
             return
-        if self.proposal.is_next_coordinator(base):
+        if self.next_members.is_next_coordinator(base):
             self.arbiter.prepare_ahead()
-        first = self.proposal.acting_coordinator(base)
+        first = self.next_members.acting_coordinator(base)
         if first != context.node_id:
             self.view_change.collection = None
             self.waiting_for = f"node {first}, which has to propose the next view"
             return
-        proposed = self.proposal.proposed_members(base)
-        if proposed != base.incarnations or self.proposal.has_amnesiac_witness(base):
+        proposed = self.next_members.proposed_members(base)
+        if proposed != base.incarnations or self.next_members.has_amnesiac_witness(base):
             if self._should_propose(base, proposed):
                 self._propose()
             return
@@ -188,7 +188,7 @@ class Reconfiguration:
     def _reconfigure_as_outsider(self) -> None:
         """Wait for admission, or propose a cold start when no member is left that could admit us."""
         context = self.context
-        heard = self.proposal.reachable_data_nodes()
+        heard = self.next_members.reachable_data_nodes()
         if any(peer.member for peer in heard):
             self.waiting_for = "the members of the cluster, to admit this node"
             return
@@ -210,7 +210,7 @@ class Reconfiguration:
 
     def _has_bootstrap_quorum(self, nodes: int) -> bool:
         """Return True if so many data nodes, with the witnesses that are here, can make a cold start."""
-        return nodes + len(self.proposal.reachable_witnesses()) >= self._bootstrap_quorum()
+        return nodes + len(self.next_members.reachable_witnesses()) >= self._bootstrap_quorum()
 
     def _propose(self) -> None:
         if self.store.pending is None and not self.arbiter.busy and not self.liveness.own.left:
@@ -236,8 +236,8 @@ class Reconfiguration:
 
     def _successor_view(self, current: View) -> View | NoView:
         """Return the view to follow `current`, of which this node is a member; or why none may."""
-        proposed = self.proposal.proposed_members(current)
-        if not proposed or self.proposal.acting_coordinator(current) != self.context.node_id:
+        proposed = self.next_members.proposed_members(current)
+        if not proposed or self.next_members.acting_coordinator(current) != self.context.node_id:
             return NoView.NOT_NOW  # (The only member, this node, left while the register was read.)
         if self._needs_no_change(current, proposed):
             return NoView.NOT_NOW  # The node that was to join has fallen silent in the meantime.
@@ -256,16 +256,15 @@ class Reconfiguration:
             )
             return NoView.NOT_NOW
         if self.view_change.abandoned_epoch == current.epoch:
-            return bootstrap_view(epoch, proposed, self.proposal.reachable_witnesses())
+            return bootstrap_view(epoch, proposed, self.next_members.reachable_witnesses())
         return successor_view(
-            current, epoch, proposed, self.proposal.reachable_witnesses(), self.context.epoch
+            current, epoch, proposed, self.next_members.reachable_witnesses(), self.context.epoch
         )
 
     def _needs_no_change(self, current: View, proposed: dict[str, int]) -> bool:
         installed = self.view is not None and self.view.epoch >= current.epoch
-        return (
-            installed and proposed == current.incarnations and not self.proposal.has_amnesiac_witness(current)
-        )
+        unchanged = installed and proposed == current.incarnations
+        return unchanged and not self.next_members.has_amnesiac_witness(current)
 
     def _report_data_loss(self, current: View) -> None:
         text = (
@@ -284,7 +283,7 @@ class Reconfiguration:
         deaths = self.liveness.deaths
         if self._is_behind(current):
             return NoView.BEHIND
-        members = self.proposal.with_joiners({self.context.node_id: self.context.incarnation}, [])
+        members = self.next_members.with_joiners({self.context.node_id: self.context.incarnation}, [])
         if not self._has_bootstrap_quorum(len(members)):
             return NoView.NOT_NOW
         members_before = current.members.items() if current is not None else ()
@@ -293,7 +292,7 @@ class Reconfiguration:
             names = ", ".join(missing)
             self.waiting_for = f"the members of the last view, or proof that they are dead: {names}"
             return NoView.NOT_NOW
-        epoch, witnesses = self.last_epoch(current) + 1, self.proposal.reachable_witnesses()
+        epoch, witnesses = self.last_epoch(current) + 1, self.next_members.reachable_witnesses()
         if current is None or all(
             deaths.counts_as_dead(past.node_id, past.incarnation) for past in current.past_memberships
         ):
@@ -396,7 +395,7 @@ class Reconfiguration:
             return view.epoch == self.decided.epoch
         self.store.discard_pending(f"view {view.epoch} was decided in the meantime")
         if self.decided is not None:
-            self.proposal.eviction.note_eviction(self.decided, view)
+            self.next_members.eviction.note_eviction(self.decided, view)
         self.decided = view
         self.liveness.own.member = view.includes(self.context.node_id, self.context.incarnation)
         self.liveness.own.decided_epoch = max(self.liveness.own.decided_epoch, view.epoch)
@@ -406,7 +405,7 @@ class Reconfiguration:
         self.outlived.update()
         self.view_change.discard_older(view.epoch)
         self.join_batch_since_ns = self.minority_since_ns = -1
-        self.proposal.partitioned_since_ns.clear()
+        self.next_members.partitioned_since_ns.clear()
         return True
 
     def on_decided_elsewhere(self, frame: Frame) -> None:

@@ -93,8 +93,8 @@ class ForcedViews:
             raise RequestError(
                 codes.BAD_OPERATION, "this node has the data of a view, which bootstrap would lose"
             )
-        proposal = reconfiguration.proposal
-        members = proposal.with_joiners({context.node_id: context.incarnation}, [])
+        next_members = reconfiguration.next_members
+        members = next_members.with_joiners({context.node_id: context.incarnation}, [])
         holder = self._find_data_holder()
         if holder:
             text = (
@@ -103,7 +103,8 @@ class ForcedViews:
             )
             raise RequestError(codes.BAD_OPERATION, text)
         epoch = self._epoch(reconfiguration.decided)
-        return replace(bootstrap_view(epoch, members, proposal.reachable_witnesses()), operator_forced=True)
+        view = bootstrap_view(epoch, members, next_members.reachable_witnesses())
+        return replace(view, operator_forced=True)
 
     def _find_data_holder(self) -> str:
         """Return another member that is heard and holds its view's data; "" for none."""
@@ -124,10 +125,10 @@ class ForcedViews:
             raise RequestError(
                 codes.BAD_OPERATION, "this node is not a member, or has no data to continue with"
             )
-        proposal = reconfiguration.proposal
-        proposed = proposal.proposed_members(base)
+        next_members = reconfiguration.next_members
+        proposed = next_members.proposed_members(base)
         view = successor_view(
-            base, self._epoch(base), proposed, proposal.reachable_witnesses(), context.epoch
+            base, self._epoch(base), proposed, next_members.reachable_witnesses(), context.epoch
         )
         return replace(view, operator_forced=True)
 

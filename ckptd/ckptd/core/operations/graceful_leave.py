@@ -25,7 +25,7 @@ from ckptd.core.events import Leave
 from ckptd.core.hub import Hub
 from ckptd.core.liveness.liveness import Liveness
 from ckptd.core.liveness.peer import Peer
-from ckptd.core.membership.proposal import handover_members
+from ckptd.core.membership.next_members import handover_members
 from ckptd.core.membership.reconfiguration import Reconfiguration
 from ckptd.core.operations.alarms import show_names
 from ckptd.core.replication.local_replicas import LocalReplicas
@@ -164,7 +164,7 @@ class GracefulLeave:
         """Return how long to try: `leave_ns`, and as long again if a peer is here that can take over."""
         leave_ns = self.context.settings.leave_ns
         has_reachable_peer = any(
-            not peer.leaving for peer in self.reconfiguration.proposal.reachable_data_nodes()
+            not peer.leaving for peer in self.reconfiguration.next_members.reachable_data_nodes()
         )
         return HAND_OVER_SHARES * leave_ns if has_reachable_peer else leave_ns
 

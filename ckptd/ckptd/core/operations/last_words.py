@@ -1,4 +1,4 @@
-"""A node's last words, and what the others do when they receive them: see `stops` for the rules.
+"""A node's last words, and what the others do when they receive them: see `stops_by_bugs`.
 
 A node that stops by its own fault sends its last words over the links to the peers, and writes them to its
 record on disk. Both are best effort: if they are lost, one more node stops, and reports the same again.
@@ -20,7 +20,7 @@ from ckptd.core.liveness.liveness import Liveness
 from ckptd.core.replication.local_replicas import LocalReplicas
 from ckptd.core.replication.replica import Replica
 from ckptd.core.requests.router import RequestRouter
-from ckptd.core.stops import STOPS_ON_DISK_MAX, Phase, Stop, parse_faults
+from ckptd.core.stops_by_bugs import STOPS_ON_DISK_MAX, Phase, Stop, parse_faults
 
 
 class LastWords:

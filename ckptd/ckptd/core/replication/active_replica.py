@@ -19,13 +19,13 @@ from ckpt_protocol.messages import Kind, Op, answer_error, answer_ok
 from ckpt_protocol.parse_updates import Ops, parse_update
 from ckptd.core.client_request import Request
 from ckptd.core.containment import contain_request, refuse_repeat
-from ckptd.core.content.growth import growth_bound
+from ckptd.core.content.memory_growth import growth_bound
 from ckptd.core.content.replica_content import ReplicaContent
 from ckptd.core.content.sections import SECTION_OVERHEAD_BYTES, PreImages
 from ckptd.core.content.update_log import Update
 from ckptd.core.hub import Hub
 from ckptd.core.replication.activation import Activation, ActivationState
-from ckptd.core.replication.capacity import check_capacity
+from ckptd.core.replication.memory_capacity import check_capacity
 from ckptd.core.replication.weak_batch import WeakBatch
 from ckptd.core.reply_cache import ErrorReplyCache
 from ckptd.core.work_costs import KIB_SHIFT, OP_WORK, REFUSED_SHIFT

@@ -1,4 +1,4 @@
-"""Closed checkpoints: not served, because what they were asked to do stopped nodes (see `stops`).
+"""Closed checkpoints: not served, because what they were asked to do stopped nodes (see `stops_by_bugs`).
 
 Their names, replicas and open handles stay as they are. The node that would hold the active replica writes
 what it has to quarantine and does not start to serve. All other checkpoints are served.

@@ -14,9 +14,8 @@ from ckptd.core.directory.directory import CheckpointEntry, Directory, Directory
 from ckptd.core.hub import Hub
 from ckptd.core.replication.active_replica import ActiveReplica
 from ckptd.core.replication.busy_replicas import BusyReplicas
-from ckptd.core.replication.capacity import Capacity
 from ckptd.core.replication.closed_by_stops import ClosedCheckpoints
-from ckptd.core.replication.proposals import Proposals
+from ckptd.core.replication.memory_capacity import Capacity
 from ckptd.core.replication.replica import Replica
 from ckptd.core.replication.resync import (
     ResyncSender,
@@ -25,6 +24,7 @@ from ckptd.core.replication.resync import (
     quarantine,
     receive_chunk,
 )
+from ckptd.core.replication.sync_reports import SyncReports
 from ckptd.core.replication.unknown_checkpoints import UnknownCheckpoints
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 from ckptd.core.view import EPOCH_JUMP_DATA_LOSS, View
@@ -48,7 +48,7 @@ class LocalReplicas:
         self.by_id: dict[int, Replica] = {}
         """This node's replicas by creation id."""
         self.busy = BusyReplicas()
-        self.proposals = Proposals(context, hub)
+        self.sync_reports = SyncReports(context, hub)
         self.obsolete_ns = NEVER_NS
         self.capacity = Capacity(context)
         self.deferred_resyncs: dict[int, int] = {}
@@ -71,7 +71,7 @@ class LocalReplicas:
         self.view = view
         self.directory = directory
         self.obsolete_ns = self.context.now_ns + OBSOLETE_TTL_NS
-        self.proposals.unconfirmed.clear()
+        self.sync_reports.unconfirmed.clear()
         self.unknown_checkpoints.clear()
         for creation_id, replica in list(self.by_id.items()):
             self.context.cause = replica
@@ -129,10 +129,10 @@ class LocalReplicas:
             created_ns = entry.created_ns
             replica = Replica(self.context, entry.creation_id, entry.name, entry.attributes, created_ns)
             self.by_id[entry.creation_id] = replica
-        if self.proposals.unconfirmed.get(entry.creation_id) == (
+        if self.sync_reports.unconfirmed.get(entry.creation_id) == (
             DirectoryOp.IN_SYNC if in_sync else DirectoryOp.OUT_OF_SYNC
         ):
-            del self.proposals.unconfirmed[entry.creation_id]
+            del self.sync_reports.unconfirmed[entry.creation_id]
             if not in_sync:
                 replica.resync_source = ""  # Until now it reported; now it joins (seed 40035).
         if entry.active == me:
@@ -166,7 +166,7 @@ class LocalReplicas:
         replica.replica_reports.clear()
         replica.resync_senders.clear()
         replica.resync_source = entry.active
-        if in_sync or entry.creation_id in self.proposals.unconfirmed:
+        if in_sync or entry.creation_id in self.sync_reports.unconfirmed:
             self._report(replica, entry.active)
         else:
             replica.on_event(ReplicaEvent.READMITTED)
@@ -179,7 +179,7 @@ class LocalReplicas:
         """Return True if the directory counts this node's replica as in sync, and no change is proposed."""
         return (
             bool(entry.replicas.get(self.context.node_id))
-            and entry.creation_id not in self.proposals.unconfirmed
+            and entry.creation_id not in self.sync_reports.unconfirmed
         )
 
     def begin_activation(self, replica: Replica, entry: CheckpointEntry) -> None:
@@ -209,7 +209,7 @@ class LocalReplicas:
     def _remove(self, creation_id: int) -> None:
         """Drop a replica; quarantine it first if it may hold data that no other node has."""
         replica = self.by_id.pop(creation_id, None)
-        self.proposals.unconfirmed.pop(creation_id, None)
+        self.sync_reports.unconfirmed.pop(creation_id, None)
         self.busy.by_id.pop(creation_id, None)
         if replica is not None and may_be_unique(replica, self.directory, self.unproven_takeover_seen):
             quarantine(replica)
@@ -394,7 +394,7 @@ class LocalReplicas:
     def _propose(self, number: int, creation_id: int) -> None:
         if number == DirectoryOp.OUT_OF_SYNC:
             self.by_id[creation_id].resync_source = ""
-        self.proposals.propose(number, creation_id)
+        self.sync_reports.propose(number, creation_id)
 
     def _leave_in_sync(self, replica: Replica) -> None:
         """Have a replica that cannot follow propose to leave the in-sync set, and then join again.
@@ -413,7 +413,7 @@ class LocalReplicas:
         if entry is not None and entry.replicas.get(self.context.node_id):
             self._propose(DirectoryOp.OUT_OF_SYNC, replica.creation_id)
         else:
-            self.proposals.unconfirmed.pop(replica.creation_id, None)
+            self.sync_reports.unconfirmed.pop(replica.creation_id, None)
             replica.resync_source = ""
             if entry is not None:
                 self._reconcile(entry)

@@ -35,7 +35,7 @@ from ckptd.core.requests.turn_budget import Turns
 from ckptd.core.requests.waiting_requests import WaitingRequests
 from ckptd.core.requests.withdrawals import Withdrawals
 from ckptd.core.settings import SECOND_NS
-from ckptd.core.stops import Phase
+from ckptd.core.stops_by_bugs import Phase
 from ckptd.core.view import View
 
 # Looking up a name of this module takes a fifth of the time that an attribute of a class takes.

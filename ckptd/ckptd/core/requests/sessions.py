@@ -31,7 +31,7 @@ from ckptd.core.directory.replicator import INTERNAL_OPS_MAX, DirectoryReplicato
 from ckptd.core.events import TakeLarge
 from ckptd.core.hub import Hub
 from ckptd.core.requests.router import RequestRouter
-from ckptd.core.stops import MAKES_NO_REPLICA
+from ckptd.core.stops_by_bugs import MAKES_NO_REPLICA
 from ckptd.core.work_costs import FRAME_WORK, KIB_SHIFT
 
 _HANDLE_KINDS = {

@@ -11,13 +11,13 @@ from ckpt_protocol.framing import FrameDecoder
 from ckpt_protocol.handshake import HandshakeRejected
 from ckptd.core.events import ClientCongested, ClientConnected, ClientDrained, ClientLost, ClientReceived
 from ckptd.core.hub import Limits
-from ckptd.runtime.boundary import contained
+from ckptd.runtime.callback_containment import contained
 from ckptd.runtime.clients.unfinished_frames import UnfinishedFrames
 from ckptd.runtime.clients.unread_answers import MEASURE_BYTES, UnreadAnswers
 from ckptd.runtime.counters import Counters
 from ckptd.runtime.driver import ClientSink, Driver
+from ckptd.runtime.host.client_process import Process, process_at
 from ckptd.runtime.host.descriptors import OPERATORS_MAX
-from ckptd.runtime.host.process import Process, process_at
 from ckptd.runtime.logs import RateLimitedLog
 
 CLIENT_BUFFER_BYTES: Final = 1024 * 1024

@@ -5,7 +5,7 @@ import asyncio
 from ckpt_protocol.errors import FrameError
 from ckpt_protocol.handshake import ROLE_CLIENT, ROLE_OPERATOR, HandshakeRejected, Identity, PeerIdentity
 from ckptd.core.hub import Limits
-from ckptd.runtime.boundary import contained
+from ckptd.runtime.callback_containment import contained
 from ckptd.runtime.clients.clients import ClientLink, Clients
 from ckptd.runtime.counters import Counters
 from ckptd.runtime.logs import RateLimitedLog

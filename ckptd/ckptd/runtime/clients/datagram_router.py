@@ -7,7 +7,7 @@ from ckpt_protocol.framing import HEADER_BYTES, LENGTH_BYTES, decode_datagram
 from ckpt_protocol.handshake import verify
 from ckpt_protocol.messages import Kind
 from ckptd.core.events import HeartbeatReceived
-from ckptd.runtime.boundary import contained
+from ckptd.runtime.callback_containment import contained
 from ckptd.runtime.clients.udp_clients import UdpClients
 from ckptd.runtime.config.addresses import SocketAddress
 from ckptd.runtime.counters import Counters

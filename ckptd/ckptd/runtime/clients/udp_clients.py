@@ -16,7 +16,7 @@ from ckpt_protocol.limits import DATAGRAM_BYTES_MAX
 from ckpt_protocol.messages import Kind, answer_error, encode_answer
 from ckptd.core.events import ClientReceived
 from ckptd.core.hub import Limits
-from ckptd.runtime.boundary import contained
+from ckptd.runtime.callback_containment import contained
 from ckptd.runtime.clients.clients import Clients
 from ckptd.runtime.clock import now_ns
 from ckptd.runtime.config.addresses import SocketAddress

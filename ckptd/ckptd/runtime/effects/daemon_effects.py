@@ -5,7 +5,7 @@ from typing import Final
 
 from ckptd.core.events import AskRegister, FenceEnded, RegisterAnswered, RegisterFailed
 from ckptd.core.make_core import Core
-from ckptd.runtime.boundary import contained
+from ckptd.runtime.callback_containment import contained
 from ckptd.runtime.config.addresses import HostPort
 from ckptd.runtime.counters import Counters
 from ckptd.runtime.driver import Driver, EffectHandler

@@ -21,7 +21,7 @@ from ckpt_protocol.bounds_by_kind import FROM_PEER, FROM_WITNESS
 from ckpt_protocol.errors import FrameError
 from ckpt_protocol.handshake import ROLE_PEER, HandshakeRejected, PeerIdentity
 from ckptd.core.events import Outranked, PeerConnected, PeerLost, PeerRefused, PeerTrouble
-from ckptd.runtime.boundary import contained
+from ckptd.runtime.callback_containment import contained
 from ckptd.runtime.clock import now_ns
 from ckptd.runtime.config.addresses import HostPort, SocketAddress
 from ckptd.runtime.driver import Driver

@@ -8,7 +8,7 @@ from ckpt_protocol.framing import Frame, FrameDecoder
 from ckpt_protocol.handshake import HandshakeRejected, PeerIdentity, parse_refused
 from ckpt_protocol.messages import Kind
 from ckptd.core.events import PeerReceived
-from ckptd.runtime.boundary import contained
+from ckptd.runtime.callback_containment import contained
 from ckptd.runtime.counters import Counters
 from ckptd.runtime.driver import Driver
 from ckptd.runtime.logs import RateLimitedLog

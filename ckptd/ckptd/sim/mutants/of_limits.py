@@ -12,7 +12,7 @@ from ckptd.core.membership.reconfiguration import Reconfiguration
 from ckptd.core.operations import forced_views
 from ckptd.core.operations.operator_commands import OperatorCommands
 from ckptd.core.replication import active_replica
-from ckptd.core.replication.capacity import check_capacity
+from ckptd.core.replication.memory_capacity import check_capacity
 from ckptd.core.view import EPOCH_JUMP_DATA_LOSS
 from ckptd.sim.mutants.mutant import MutantTable, Patch
 

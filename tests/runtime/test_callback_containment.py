@@ -22,7 +22,7 @@ from ckptd.core.events import (
 from ckptd.runtime import event_recorder
 from ckptd.runtime.clients import datagram_router, udp_clients
 from ckptd.runtime.etcd.etcd_register import EtcdRegister, _Answer, _Unknown
-from ckptd.runtime.host import process
+from ckptd.runtime.host import client_process
 from ckptd.runtime.host.fence_hook import FenceHook
 from ckptd.runtime.host.state_directory import StateDirectory
 
@@ -172,5 +172,5 @@ def test_a_process_of_which_the_kernel_says_nothing_is_not_known_to_be_dead(
     def opened(path: str, **how: Any) -> Any:
         return real(tmp_path / "stat" if path.startswith("/proc/") else path, **how)
 
-    monkeypatch.setattr(process, "open", opened, raising=False)
-    assert not process.Process(1, "0").is_dead()
+    monkeypatch.setattr(client_process, "open", opened, raising=False)
+    assert not client_process.Process(1, "0").is_dead()

@@ -10,7 +10,7 @@ from typing import Final
 from ckpt_protocol import codes
 from ckpt_protocol.errors import RequestError
 from ckpt_protocol.parse_updates import Ops
-from ckptd.core.content.growth import growth_of
+from ckptd.core.content.memory_growth import growth_of
 from ckptd.core.content.parse_replicas import Chunk
 from ckptd.core.content.replica_content import ReplicaContent
 from ckptd.core.content.sections import SECTION_OVERHEAD_BYTES

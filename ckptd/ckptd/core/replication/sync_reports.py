@@ -1,4 +1,7 @@
-"""What this node proposes to the coordinator about its replicas: that one is in sync, or no longer is."""
+"""What this node reports to the coordinator about its replicas: that one is in sync, or no longer is.
+
+A report is a proposal of a directory operation, which the coordinator orders if it agrees.
+"""
 
 from typing import Final
 
@@ -9,7 +12,7 @@ from ckptd.core.settings import MILLISECOND_NS
 REPEAT_NS: Final = 250 * MILLISECOND_NS
 
 
-class Proposals:
+class SyncReports:
     """The proposals that the directory does not show yet. Each is repeated until it does."""
 
     def __init__(self, context: Context, hub: Hub) -> None:

@@ -30,7 +30,7 @@ def handover_members(view: View, liveness: Liveness) -> list[str]:
     return staying or [n for n in succession(view) if n == me or not peers[n].left][-1:]
 
 
-class MembershipProposal:
+class NextMembers:
     """What membership asks of the failure detector: who is alive, who hears whom, who may join."""
 
     def __init__(self, context: Context, liveness: Liveness) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _monotonic_ns = time.monotonic_ns
 
 
-class OpenTable:
+class TableDriver:
     """The base of `Table`."""
 
     def __init__(self, operations: Operations, connection: Connection, keep_alive: bool = False) -> None:
@@ -176,7 +176,7 @@ class OpenTable:
         self._reopening = threading.RLock()
 
 
-_tables: "weakref.WeakSet[OpenTable]" = weakref.WeakSet()
+_tables: "weakref.WeakSet[TableDriver]" = weakref.WeakSet()
 
 
 def _forget_handles() -> None:

@@ -20,7 +20,7 @@ from ckpt_protocol import codes
 from ckpt_protocol.messages import Kind
 
 
-class OpenAsyncTable:
+class AsyncTableDriver:
     """The base of `AsyncTable`."""
 
     def __init__(self, connection: AsyncConnection, opening: OpenParameters, timeout_ns: int) -> None:

@@ -15,7 +15,7 @@ from ckpt_protocol.errors import RequestError
 from ckpt_protocol.limits import BUILT_BYTES_MAX, OPS_PER_UPDATE_MAX
 from ckpt_protocol.messages import Op
 from ckptd.core.content import sections as sections_module
-from ckptd.core.content.growth import growth_bound, growth_of
+from ckptd.core.content.memory_growth import growth_bound, growth_of
 from ckptd.core.content.sections import SECTION_OVERHEAD_BYTES, SectionTable
 from ckptd.core.directory.attributes import Attributes
 

@@ -1,4 +1,4 @@
-"""The contents of sections: write, overwrite, read.
+"""Write, overwrite and read the contents of sections.
 
 Source: SAF 3.7; R115 to R133.
 """
