@@ -49,7 +49,7 @@ def test_every_module_says_what_it_is() -> None:
     ] == []
 
 
-def test_no_room_is_crowded() -> None:
+def test_no_folder_has_too_many_modules() -> None:
     rooms: dict[str, int] = defaultdict(int)
     for path in FILES:
         rooms[name_of(path.parent)] += path.name != "__init__.py"
@@ -194,4 +194,78 @@ def test_one_thing_has_one_name() -> None:
             places = [PLACES[package] for package in packages.split()] or [""]
             if any(name_of(path).startswith(place) for place in places):
                 found += [(name_of(path), words[each], instead) for each in words if f" {word} " in each]
+    assert found == []
+
+
+TESTS_SAY_OTHERWISE = {
+    # word in the name of a test or of its file: what to say instead
+    "told": "reported, answered, received: say by which message",
+    "tell": "report, send, list",
+    "tells": "reports, sends, lists",
+    "said": "reported, sent, announced",
+    "hear": "receive a heartbeat",
+    "hears": "receives a heartbeat",
+    "heard": "its heartbeats arrive, it counts as alive",
+    "go on": "continue",
+    "goes on": "continues",
+    "went on": "continued",
+    "behind": "after, or lags",
+    "nobody": "no node, no client, no process",
+    "nobodys": "no node's, no client's",
+    "somebody": "a node, another client",
+    "everybody": "all nodes, every client",
+    "anybody": "any node, every handle",
+    "whoever": "the node that, the process that",
+    "copy": "replica, or duplicate of a request",
+    "copies": "replicas, or duplicates of a request",
+    "stands": "is, or is stuck",
+    "stood": "was, or was paused",
+    "put out": "evicted",
+    "puts out": "evicts",
+    "kept out": "excluded, in re-admission back-off",
+    "left behind": "excluded",
+    "given up": "declared dead, cancelled, discarded: say which",
+    "gives up": "declares dead, cancels, discards: say which",
+    "gave up": "cancelled, left, stopped serving: say which",
+    "taken back": "withdrawn, or admitted",
+    "put off": "deferred",
+    "held up": "paused, or delayed",
+    "holds up": "delays",
+    "frozen": "sealed, or paused",
+    "complaints": "stall reports",
+    "forgetful": "amnesiac",
+    "founded": "bootstrapped",
+    "founder": "bootstrap",
+    "stay": "membership",
+    "void": "discarded",
+    "stranger": "unknown node, unauthenticated connection",
+    "strangers": "unknown nodes, unauthenticated connections",
+    "doors": "transports",
+    "greet": "send hello",
+    "greets": "sends hello, answers hello",
+    "greeted": "is sent hello",
+    "greeting": "handshake, hello",
+    "room": "capacity, space, memory",
+    "anew": "again",
+    "beside": "next to",
+    "wherever": "in every place",
+    "meanwhile": "during it, at the same time",
+    "for good": "permanently",
+    "by itself": "on its own, alone",
+}
+"""Like `SAID_OTHERWISE`, for the names of tests: these are sentences, so each word of prose that was replaced
+is here as well. A name that needs one of them is better another sentence."""
+
+
+def test_no_name_of_a_test_has_a_word_that_was_replaced() -> None:
+    found = []
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        for name in (path.stem, *(name for name, _ in functions(path) if name.startswith("test_"))):
+            words = words_of(name.removeprefix("test_"))
+            instead = {
+                word: TESTS_SAY_OTHERWISE[word] for word in TESTS_SAY_OTHERWISE if f" {word} " in words
+            }
+            if words.startswith(" who "):
+                instead["who"] = "a node that, a client that"
+            found += [f"{name_of(path)}: {name}: instead of {word!r}: {instead[word]}" for word in instead]
     assert found == []

@@ -38,7 +38,7 @@ def test_half_of_an_atomic_entry_is_found() -> None:
     assert entry(1, b"a").wrong(whole=False, lossy=True) == []
 
 
-def test_an_entry_that_was_said_not_to_be_done_is_found() -> None:
+def test_an_entry_that_was_answered_as_not_done_is_found() -> None:
     assert entry(1, b"a", b"b", outcome=Outcome.NOT_DONE).wrong(whole=True, lossy=False)
     assert entry(1, outcome=Outcome.NOT_DONE).wrong(whole=True, lossy=False) == []
     assert entry(1, b"a", b"b", outcome=Outcome.UNKNOWN).wrong(whole=True, lossy=False) == []
@@ -49,7 +49,7 @@ def test_a_section_that_was_created_twice_is_found() -> None:
     assert created(b"1", {b"1": b"v", b"2": b"v"}).wrong(whole=True, lossy=True)
 
 
-def test_another_section_under_the_id_that_was_told_is_found() -> None:
+def test_another_section_under_the_returned_id_is_found() -> None:
     assert created(b"1", {b"1": b"w"}).wrong(whole=True, lossy=False)
 
 

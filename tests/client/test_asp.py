@@ -150,7 +150,7 @@ def test_strict_is_an_option_before_the_program(tmp_path: Path, options: list[st
     assert done.stdout == f"{kind} ['--strict', 'one']\n", done.stderr
 
 
-def test_help_tells_the_usage() -> None:
+def test_help_prints_the_usage() -> None:
     done = run("", "--help")
     assert (done.returncode, done.stderr) == (0, "")
     assert "usage: python -m ckpt_client.asp [--strict] program.py" in done.stdout
@@ -173,7 +173,7 @@ def test_a_programs_exit_code_is_kept(tmp_path: Path) -> None:
 # -- the examples
 
 
-def test_the_counter_goes_on_where_it_was(start: Start) -> None:
+def test_the_counter_continues_where_it_was(start: Start) -> None:
     a, b = start("a"), start("b")
     program = ROOT / "examples" / "counter.py"
     first = run(f"{a.url},{b.url}", program, "3")

@@ -437,7 +437,7 @@ def test_a_section_is_deleted(opened: int) -> None:
     assert code_of(asp.saCkptSectionDelete, opened, "k") == "NOT_EXIST"
 
 
-def test_a_section_expires_when_it_is_told(opened: int) -> None:
+def test_a_section_expires_at_its_expiration_time(opened: int) -> None:
     """R100, R102, R104."""
     asp.saCkptSectionCreate(opened, "k", "v")
     assert descriptors(opened)["k"].expirationTime == asp.SA_TIME_END
@@ -639,7 +639,7 @@ def test_an_asynchronous_open_ends_in_its_callback(called: Called, name: str) ->
     assert code_of(asp.saCkptCheckpointRead, handle, ["k"]) == "BAD_HANDLE"
 
 
-def test_an_asynchronous_open_that_fails_tells_its_callback(called: Called, name: str) -> None:
+def test_an_asynchronous_open_that_fails_reports_that_to_its_callback(called: Called, name: str) -> None:
     """R36, R39: what is wrong with the arguments it says itself."""
     asp.saCkptCheckpointOpenAsync(called.service, 5, name, None, READ)
     called.dispatch()

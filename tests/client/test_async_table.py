@@ -145,7 +145,7 @@ async def test_many_tasks_travel_together(start: Start, service: FakeService) ->
     assert service.checkpoints[b"x"].applied == 500
 
 
-async def test_nobody_listens_anywhere_is_unavailable_and_leaves_nothing() -> None:
+async def test_an_address_without_a_listener_is_unavailable_and_leaves_nothing() -> None:
     error = await refusal(codes.UNAVAILABLE, AsyncTable.open("x", 1, 1, 1, address="unix:///nowhere/s"))
     assert "unix:///nowhere/s" in str(error) and "ckptd --node-id a" in str(error)
     assert_loop_is_clean()

@@ -100,7 +100,7 @@ def test_the_loss_of_an_idle_connection_is_met_by_the_next_call(start: Start) ->
         assert table.node_id == "b"
 
 
-def test_a_node_that_the_service_told_of_is_gone_to(start: Start) -> None:
+def test_the_client_goes_to_a_node_that_the_service_has_named(start: Start) -> None:
     a, b = start("a"), start("b", "tcp")
     b.hidden = False
     with Table("x", 9, 100, 9, address=a.url) as table:
@@ -286,7 +286,7 @@ def test_a_table_has_a_time_out_of_its_own(start: Start) -> None:
         assert caught.value.code == codes.TIMEOUT
 
 
-def test_a_daemon_that_never_greets_is_a_time_out(start: Start) -> None:
+def test_a_daemon_that_never_answers_hello_is_a_time_out(start: Start) -> None:
     node = start("a")
     node.greets = lambda link, data: True
     with pytest.raises(CheckpointError) as caught:

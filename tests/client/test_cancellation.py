@@ -182,7 +182,7 @@ def test_cancelling_an_open_at_a_node_that_hangs_does_not_wait_for_it(start: Sta
     run_clean(work)
 
 
-def test_a_close_while_the_link_is_down_waits_for_nobody_and_is_done_when_it_is_up_again(
+def test_a_close_while_the_link_is_down_does_not_wait_and_is_done_when_it_is_up_again(
     start: Start, service: FakeService
 ) -> None:
     a, b = start("a", "tcp"), start("b", "tcp")
@@ -225,7 +225,7 @@ def test_a_close_cancelled_twice_ends_at_once(start: Start, service: FakeService
     run_clean(work)
 
 
-def test_a_coroutine_that_nobody_runs_any_more_leaves_nothing(start: Start) -> None:
+def test_a_coroutine_that_is_never_run_again_leaves_nothing(start: Start) -> None:
     node = start("a")
 
     async def work() -> None:

@@ -113,7 +113,7 @@ def test_a_table_comes_back_with_the_same_checkpoint(
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_a_checkpoint_that_ended_meanwhile_is_told_once_and_then_made_again(
+def test_a_checkpoint_that_has_ended_is_reported_once_and_then_created_again(
     shell: str, start: Start, service: FakeService, opened: Open
 ) -> None:
     quiet = opened(shell, "x", 9, 100, 9, address=start().url)
@@ -129,7 +129,7 @@ def test_a_checkpoint_that_ended_meanwhile_is_told_once_and_then_made_again(
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_another_checkpoint_of_that_name_is_told_once_and_then_opened(
+def test_another_checkpoint_of_that_name_is_reported_once_and_then_opened(
     shell: str, start: Start, service: FakeService, opened: Open
 ) -> None:
     node = start()
@@ -225,7 +225,7 @@ def test_a_closed_table_does_not_come_back(start: Start, service: FakeService) -
     assert service.sessions == {}
 
 
-def test_a_forked_child_is_told_of_a_checkpoint_that_ended(start: Start, service: FakeService) -> None:
+def test_a_forked_child_gets_the_error_of_a_checkpoint_that_ended(start: Start, service: FakeService) -> None:
     """It opened whatever had the name, and made an empty one where there was none."""
     with Table("x", 9, 100, 9, address=start().url) as table:
         table["k"] = b"v"

@@ -33,7 +33,7 @@ def tables(program: str) -> Iterator[tuple[str, tuple[object, ...]]]:
                 yield name, tuple(limits[:3])
 
 
-def test_a_name_has_the_same_limits_wherever_it_stands() -> None:
+def test_a_name_has_the_same_limits_in_every_call() -> None:
     """README's first program and examples/counter.py made "counter" differently: one was refused."""
     found: dict[str, tuple[str, tuple[object, ...]]] = {}
     for where, program in programs():

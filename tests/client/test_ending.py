@@ -135,7 +135,7 @@ def test_a_program_that_ends_while_its_threads_call_says_goodbye(start: Start, s
             time.sleep(0.01)
 
 
-def test_a_node_that_answers_what_nobody_asked_is_left(start: Start, service: FakeService) -> None:
+def test_a_node_that_answers_what_was_never_asked_is_left(start: Start, service: FakeService) -> None:
     """Its answers counted as a sign of life, so that the call waited for its whole time."""
     first, second = start("a"), start("b")
     stopped = threading.Event()

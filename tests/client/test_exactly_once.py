@@ -257,7 +257,7 @@ def test_over_datagrams_that_are_lost_doubled_and_out_of_order(steps: list[Any])
     run("udp://a:1,udp://b:2", steps)
 
 
-def test_a_refusal_that_comes_twice_says_nothing_of_the_copy_that_was_sent_since() -> None:
+def test_a_refusal_that_comes_twice_is_no_answer_to_the_duplicate_that_was_sent_since() -> None:
     """Over datagrams: the second copy of TRY_AGAIN came when the request was under way again, and was done.
 
     The caller's time was over then, and it was told that nothing had been done.

@@ -434,7 +434,7 @@ async def test_after_a_fork_an_async_table_belongs_to_the_parent(start: Start, s
         assert await table.read_all() == {b"own": b"2", b"parent": b"3"}
 
 
-def test_a_child_that_goes_on_with_its_parents_loop_does_not_use_its_socket(start: Start) -> None:
+def test_a_child_that_continues_with_its_parents_loop_does_not_use_its_socket(start: Start) -> None:
     url = start("a").url
     with asyncio.Runner() as runner:
         table = runner.run(AsyncTable.open("x", 9, 100, 9, address=url))

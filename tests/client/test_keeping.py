@@ -61,7 +61,7 @@ def test_tables_at_a_silent_node_leave_it_together(start: Start, service: FakeSe
         table.close()
 
 
-def test_a_session_that_ended_is_made_anew_while_nobody_asks(start: Start, service: FakeService) -> None:
+def test_a_session_that_ended_is_replaced_while_no_call_is_made(start: Start, service: FakeService) -> None:
     node = start()
     with Table("x", 9, 9, 9, address=node.url, keep_alive=True) as table:
         (before,) = service.sessions
@@ -73,7 +73,7 @@ def test_a_session_that_ended_is_made_anew_while_nobody_asks(start: Start, servi
         assert table.counts.reopened == 1
 
 
-def test_a_checkpoint_that_is_gone_is_told_by_the_next_call(start: Start, service: FakeService) -> None:
+def test_a_checkpoint_that_is_gone_is_reported_by_the_next_call(start: Start, service: FakeService) -> None:
     node = start()
     with Table("x", 9, 9, 9, address=node.url, keep_alive=True) as table:
         del service.checkpoints[b"x"]

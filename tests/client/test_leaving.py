@@ -226,7 +226,7 @@ CASES = [case for case in product(CLIENTS, STATES, FAULTS) if applies(*case[:2])
 
 
 @pytest.mark.parametrize(("transport", "kind", "state", "fault"), by_one_transport(CASES))
-def test_a_client_goes_on_within_a_second_and_a_half(
+def test_a_client_continues_within_a_second_and_a_half(
     transport: str, kind: str, state: str, fault: str, world: FaultyWorld
 ) -> None:
     subject = Subject(world, kind, transport)

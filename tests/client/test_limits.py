@@ -52,7 +52,7 @@ def test_a_larger_section_than_the_service_keeps_is_refused_here_whatever_the_ch
         assert refused_with(saf_requests.write, [(b"k", more, 0)], LARGEST.section_bytes_max).index == 0
 
 
-def test_what_stands_around_ids_and_data_counts_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_surrounds_ids_and_data_counts_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many tiny operations: their ids and data fit a call, their frame would not fit the node."""
     ops = 1_000
     body_bytes = len(table_requests.patch_body(LARGEST, [(b"k", b"v")] * ops, SA_TIME_END))
@@ -66,6 +66,6 @@ def test_what_stands_around_ids_and_data_counts_too(monkeypatch: pytest.MonkeyPa
     refused_with(saf_requests.write, [(b"k", b"v", 0)] * ops, 10)
 
 
-def test_the_limits_leave_room_for_each_other() -> None:
+def test_the_limits_fit_together() -> None:
     assert SECTION_ID_BYTES_MAX + SECTION_BYTES_MAX <= CALL_BYTES_MAX < UPDATE_BODY_BYTES_MAX
     assert UPDATE_BODY_BYTES_MAX + limits.PAGE_BYTES_MAX < FRAME_BYTES_MAX

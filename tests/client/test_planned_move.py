@@ -189,7 +189,7 @@ def test_a_call_that_is_to_be_repeated_waits_too_and_keeps_its_time_out() -> Non
     assert outcome(slow) is None
 
 
-def test_a_session_that_was_not_told_to_follow_stays() -> None:
+def test_a_session_that_does_not_follow_the_active_replica_stays() -> None:
     talk = Travel(follows=False)
     talk.updates(3 * FOLLOW_UPDATES, "b")
     assert talk.session.move is None
@@ -350,7 +350,7 @@ def test_a_node_that_does_not_take_the_session_is_left_and_the_old_one_is_attach
     assert talk.session.node_id == "a"
 
 
-def test_a_move_given_up_before_attach_leaves_the_old_node_alone() -> None:
+def test_a_move_cancelled_before_attach_leaves_the_old_node_alone() -> None:
     talk = Travel()
     talk.updates(FOLLOW_UPDATES, "b")
     talk.moving().open(NONCE)
@@ -368,7 +368,7 @@ def test_something_else_that_listens_there_is_a_failed_move(answer: bytes) -> No
     assert talk.moving().stage is MoveState.FAILED and "not a ckptd" in talk.moving().why
 
 
-def test_the_link_that_is_lost_meanwhile_ends_the_move() -> None:
+def test_a_link_that_is_lost_during_a_move_ends_the_move() -> None:
     talk = Travel()
     talk.updates(FOLLOW_UPDATES, "b")
     move = talk.moving()
@@ -455,13 +455,13 @@ def test_ending_the_session_ends_the_move() -> None:
         (False, f"{A},{B}", True, False),
     ],
 )
-def test_who_names_several_addresses_leaves_the_choice_to_the_session(
+def test_with_several_addresses_the_session_chooses_the_node(
     asked: bool | None, addresses: str, given: bool, follows: bool
 ) -> None:
     assert wants_affinity(asked, parse_addresses(addresses), given) is follows
 
 
-def test_the_addresses_of_a_node_are_known_ones_then_told_ones_then_unknown_ones() -> None:
+def test_the_addresses_of_a_node_are_known_ones_then_announced_ones_then_unknown_ones() -> None:
     unix, udp = "unix:///b", "udp://b:2"
     route = Endpoints(parse_addresses(f"{A},{unix},{udp},tcp://x:1"))
     route.update_members({"b": [B, A]})

@@ -238,7 +238,7 @@ def test_data_comes_as_any_pointer_or_as_bytes(form: str) -> None:
     assert arguments.content(IN_FIVE_BYTES[form], 0, "data") == b""
 
 
-def test_bytes_have_a_zero_byte_behind_them_as_in_c() -> None:
+def test_bytes_end_with_a_zero_byte_as_in_c() -> None:
     assert arguments.content(b"hi", 3, "data") == b"hi\0"
 
 
@@ -271,7 +271,7 @@ def test_what_is_no_pointer_is_ctypes_error() -> None:
             arguments.address_of(given)
 
 
-def test_the_room_of_an_element_is_the_rest_of_its_array() -> None:
+def test_the_capacity_of_an_element_is_the_rest_of_its_array() -> None:
     vector = saCkpt.createSaCkptIOVector(3)
     size = ctypes.sizeof(saCkpt.SaCkptIOVectorElementT)
     assert arguments.room_at(vector) == arguments.room_at(vector[0]) == 3 * size
@@ -292,7 +292,7 @@ def test_an_io_vector_comes_as_array_first_element_or_pointer() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 4])
-def test_an_io_vector_has_as_many_elements_as_are_said(count: int) -> None:
+def test_an_io_vector_has_as_many_elements_as_the_call_says(count: int) -> None:
     with pytest.raises(SaAisError) as refused:
         arguments.io_vector_of(saCkpt.createSaCkptIOVector(3), count)
     assert refused.value.code == codes.INVALID_PARAM
@@ -346,7 +346,7 @@ def change(
     return SectionChange(sequence, kind, content, offset, size)
 
 
-def test_each_modifying_call_is_told_by_itself() -> None:
+def test_each_modifying_call_is_reported_separately() -> None:
     """R144: an empty section brings no data, and what expires is no call."""
     kinds = SectionChangeT
     changes = [
@@ -403,7 +403,7 @@ def test_initializing_needs_a_place_for_the_handle_and_a_version() -> None:
 
 
 @pytest.mark.parametrize(("major", "expected"), [(2, "ERR_UNAVAILABLE"), (1, "ERR_TRY_AGAIN")])
-def test_nobody_serves(major: int, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_node_serves(major: int, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CKPTD_ADDRESS", "unix:///nowhere/ckptd.sock")
     handle, callbacks, version = initialize_arguments(saAis.SaVersionT(b"B", major, 1))
     assert code("saCkptInitialize", handle, callbacks, version) == expected

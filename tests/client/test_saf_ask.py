@@ -247,7 +247,7 @@ def test_an_io_vector_has_a_most(call: str, make: Any, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("offset", [-1, SIZE_MAX + 1, True, None, "0"])
-def test_the_lowest_element_at_fault_is_told(offset: Any) -> None:
+def test_the_lowest_wrong_element_is_reported(offset: Any) -> None:
     good, bad = ("k", b"", 0), ("k", b"", offset)
     with refused(INVALID, "saCkptCheckpointWrite") as caught:
         saf_requests.write([good, good, bad, (5, 5, 5)], SIZE)

@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("nothing_left")]
 
 
 @pytest.mark.parametrize("kind", [Kind.READ, Kind.OPEN])
-def test_a_call_interrupted_once_it_was_handed_over_is_given_up(
+def test_a_call_interrupted_after_it_was_handed_over_is_cancelled(
     kind: int, start: Start, initialize: Initialize, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other threads run at once, so that this is where a signal finds it as often as not."""

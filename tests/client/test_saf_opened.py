@@ -98,7 +98,7 @@ NEXT = "saCkptSectionIterationNext"
 FINALIZE = "saCkptSectionIterationFinalize"
 
 
-def test_an_iteration_asks_for_the_section_behind_the_last() -> None:
+def test_an_iteration_asks_for_the_section_after_the_last_one() -> None:
     iteration = Iteration(opened(), 3, 99)
     asks: list[SafRequest] = []
 
@@ -205,7 +205,7 @@ def test_answers_that_no_daemon_gives() -> None:
             read(payload)
 
 
-def test_the_id_that_was_made_up_is_told() -> None:
+def test_a_generated_id_is_returned() -> None:
     assert created_id("", [b"made up"]) == b"made up"
     assert created_id("given", []) == created_id(b"given", None) == b"given"
 

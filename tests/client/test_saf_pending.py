@@ -63,7 +63,7 @@ def test_the_descriptor_is_always_the_same_and_asked_for_at_any_time(pending: Pe
         assert pending.fileno() == descriptor
 
 
-def test_a_program_that_reads_the_descriptor_blocks_nobody(pending: PendingCallbacks) -> None:
+def test_a_program_that_reads_the_descriptor_blocks_no_other_thread(pending: PendingCallbacks) -> None:
     pending.put(ME, int)
     os.read(pending.fileno(), 100)
     assert pending.take() is int
@@ -80,7 +80,7 @@ def test_many_callbacks_do_not_fill_the_descriptor(pending: PendingCallbacks) ->
     check(pending)
 
 
-def test_an_owners_callbacks_are_cancelled_and_nobody_elses(pending: PendingCallbacks) -> None:
+def test_an_owners_callbacks_are_cancelled_and_no_others(pending: PendingCallbacks) -> None:
     mine, other = Owner(), Owner()
     for number in range(6):
         pending.put(mine if number % 2 else other, lambda number=number: number)
@@ -95,7 +95,7 @@ def test_an_owners_callbacks_are_cancelled_and_nobody_elses(pending: PendingCall
     check(pending)
 
 
-def test_who_was_cancelled_has_no_callback_put_afterwards(pending: PendingCallbacks) -> None:
+def test_a_cancelled_owner_gets_no_callback_put_afterwards(pending: PendingCallbacks) -> None:
     """The service's thread put one for a checkpoint that the program's had closed just then."""
     owner = Owner()
     pending.cancel(owner)
@@ -124,7 +124,7 @@ def test_a_closed_queue_forgets_all_and_takes_nothing(pending: PendingCallbacks)
     pending.cancel(ME)
 
 
-def test_closing_wakes_who_waits(pending: PendingCallbacks) -> None:
+def test_closing_wakes_the_threads_that_wait(pending: PendingCallbacks) -> None:
     waiting = threading.Event()
 
     def wait() -> None:

@@ -132,7 +132,7 @@ print(checkpoint.read([("child", None, 0)]))
     until(lambda: not service.sessions)
 
 
-def test_a_node_that_does_not_answer_holds_nobody_back_for_long(start: Start) -> None:
+def test_a_node_that_does_not_answer_delays_no_process_for_long(start: Start) -> None:
     node = start("a", "tcp")
     node.misbehave = unanswered(Kind.DETACH)
     run("services = [begin() for _ in range(3)]; all_opened = [opened(one) for one in services]", node)
@@ -147,7 +147,7 @@ def test_a_process_with_a_service_may_start_others(start: Start, initialize: Ini
 # -- services that nobody can reach any more
 
 
-def test_a_service_that_nobody_can_reach_ends(start: Start, service: SafService) -> None:
+def test_a_service_without_a_reachable_node_ends(start: Start, service: SafService) -> None:
     """Its session lived, and everything stayed open, for as long as the process did."""
     node = start("a", "tcp")
     library = CheckpointService.initialize(callbacks=Heard().callbacks, address=node.url)

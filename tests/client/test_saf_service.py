@@ -129,7 +129,9 @@ def test_after_close_every_call_of_the_checkpoint_is_a_bad_handle_in_its_own_nam
     opened(library).close()
 
 
-def test_what_is_missing_for_a_call_is_told_in_its_own_name(start: Start, initialize: Initialize) -> None:
+def test_what_is_missing_for_a_call_is_reported_with_its_own_name(
+    start: Start, initialize: Initialize
+) -> None:
     library = initialize(start())
     opened(library, SYNC)
     reader = library.checkpoint_open(NAME, READ)
@@ -153,7 +155,9 @@ def test_what_is_missing_for_a_call_is_told_in_its_own_name(start: Start, initia
     assert caught.value.erroneous_vector_index == 0
 
 
-def test_a_version_that_is_not_supported_tells_which_is(start: Start, initialize: Initialize) -> None:
+def test_an_unsupported_version_is_answered_with_the_supported_one(
+    start: Start, initialize: Initialize
+) -> None:
     node = start()
     with refused(SaAisErrorT.SA_AIS_ERR_VERSION, "saCkptInitialize") as caught:
         initialize(node, version=("B", 3, 0))
@@ -169,7 +173,7 @@ def test_a_version_that_is_not_supported_tells_which_is(start: Start, initialize
 @pytest.mark.parametrize(
     ("version", "code"), [(("B", 2, 2), codes.UNAVAILABLE), (("B", 1, 1), codes.TRY_AGAIN)]
 )
-def test_where_nobody_serves_a_service_does_not_begin(version: Any, code: int) -> None:
+def test_a_service_does_not_begin_while_no_node_serves(version: Any, code: int) -> None:
     with refused(code, "saCkptInitialize"):
         CheckpointService.initialize(version, address="unix:///nowhere/s")
 

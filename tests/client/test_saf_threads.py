@@ -189,7 +189,7 @@ def test_checkpoints_are_closed_while_their_callbacks_come(start: Start, initial
 # -- interrupts
 
 
-def test_an_interrupted_call_is_given_up_and_the_service_stays_sound(
+def test_an_interrupted_call_is_cancelled_and_the_service_stays_sound(
     start: Start, service: SafService, initialize: Initialize
 ) -> None:
     node = start()
@@ -340,7 +340,7 @@ def test_a_child_has_no_services_until_it_begins_its_own(
     until(lambda: library.pending == 1)
 
 
-def test_a_fork_in_the_middle_of_calls_disturbs_nobody(
+def test_a_fork_in_the_middle_of_calls_disturbs_no_thread(
     parent: tuple[FakeNode, CheckpointService],
 ) -> None:
     node, library = parent

@@ -86,7 +86,7 @@ async def lists_of(changes: AsyncIterator[list[Any]], code: int = codes.BAD_HAND
 # -- the tracker
 
 
-def test_who_begins_asks_which_place_is_the_present() -> None:
+def test_a_new_tracker_asks_for_the_current_position() -> None:
     tracker = Tracker()
     assert unpack_body(tracker.body) == [None, 0]
     assert tracker.take([7, [], 3]) == []
@@ -95,7 +95,7 @@ def test_who_begins_asks_which_place_is_the_present() -> None:
     assert unpack_body(tracker.body) == [9, 4]
 
 
-def test_what_creates_where_it_is_missing_is_told_as_what_it_was() -> None:
+def test_a_write_that_creates_a_missing_section_is_reported_as_created() -> None:
     tracker = Tracker()
     tracker.start([b"there"])
     changes = tracker.take(
@@ -165,7 +165,7 @@ def test_sequences_never_fall() -> None:
     assert plain(told) == [(10, WRITTEN, b"k"), (12, WRITTEN, b"k")]
 
 
-def test_who_looked_at_all_sections_knows_which_are_gone() -> None:
+def test_a_full_scan_finds_which_sections_are_gone() -> None:
     tracker = Tracker()
     tracker.start([b"c", b"a", b"b"])
     tracker.take([5, None, 0])
@@ -216,7 +216,7 @@ async def test_without_an_active_replica_everything_will_be_new() -> None:
 
 @pytest.mark.parametrize("code", [codes.TRY_AGAIN, codes.TIMEOUT, codes.BAD_HANDLE, codes.ACCESS])
 @pytest.mark.parametrize("place", [0, 1, 2])
-async def test_what_keeps_it_from_beginning_is_told(code: int, place: int) -> None:
+async def test_an_error_that_prevents_the_beginning_is_raised(code: int, place: int) -> None:
     answers: list[Any] = [[7, [], 2], page(b"a", after=b"a"), page(b"b")]
     answers[place] = error_of(code)
     with pytest.raises(SaAisError) as caught:
@@ -234,7 +234,7 @@ async def test_changes_are_followed_from_place_to_place() -> None:
     assert {limit for _, _, limit in script.asked} == {TRACK_NS}
 
 
-async def test_nothing_is_asked_while_nobody_takes_the_changes() -> None:
+async def test_no_request_is_made_while_the_program_does_not_take_the_changes() -> None:
     """A tracker that is slow costs the service nothing, and holds one list."""
     script = Script(*([n, [row(n, WRITTEN, b"k")], 0] for n in range(1, 9)))
     changes = Changes(script, Tracker())
@@ -255,7 +255,7 @@ async def test_nothing_is_asked_while_nobody_takes_the_changes() -> None:
         NO_ACTIVE,
     ],
 )
-async def test_where_no_node_serves_it_waits_and_goes_on(error: SaAisError) -> None:
+async def test_tracking_waits_and_continues_while_no_node_serves(error: SaAisError) -> None:
     script = Script([5, [row(5, WRITTEN, b"k")], 1], error, error, error, [6, [row(6, WRITTEN, b"k")], 1])
     told = await lists_of(Changes(script, Tracker()))
     assert told == [[(5, CREATED, b"k")], [(6, WRITTEN, b"k")]]
@@ -318,7 +318,7 @@ async def test_garbage_ends_it() -> None:
     assert await lists_of(Changes(Script([1, None, 0], [5, 5]), Tracker()), LIBRARY) == []
 
 
-async def test_who_is_blind_looks_at_all_pages_and_goes_on_from_there() -> None:
+async def test_a_full_scan_reads_all_pages_and_continues_from_there() -> None:
     tracker = Tracker()
     tracker.start([b"a", b"gone"])
     script = Script(
@@ -341,7 +341,7 @@ async def test_who_is_blind_looks_at_all_pages_and_goes_on_from_there() -> None:
 
 @pytest.mark.parametrize("error", [error_of(codes.TRY_AGAIN), NO_ACTIVE, error_of(codes.TIMEOUT)])
 @pytest.mark.parametrize("failing", [1, 2])
-async def test_who_is_blind_begins_again_where_a_page_fails(error: SaAisError, failing: int) -> None:
+async def test_a_full_scan_begins_again_where_a_page_fails(error: SaAisError, failing: int) -> None:
     """What went before the failure must be found gone as well, if it went meanwhile."""
     tracker = Tracker()
     tracker.start([b"a", b"b", b"c"])
@@ -357,7 +357,7 @@ async def test_who_is_blind_begins_again_where_a_page_fails(error: SaAisError, f
     assert tracks == [0, len(answers) - 1, len(answers)], "nothing else is asked before all was looked at"
 
 
-async def test_who_is_blind_and_finds_nothing_says_nothing() -> None:
+async def test_a_full_scan_that_finds_no_section_reports_nothing() -> None:
     assert await lists_of(Changes(Script([9, None, 1], page(), [9, [], 1]), Tracker())) == []
 
 
@@ -395,7 +395,7 @@ async def test_what_is_cancelled_takes_no_change_along() -> None:
     ]
 
 
-async def test_cancelled_where_nobody_serves_it_ends() -> None:
+async def test_a_cancelled_tracking_ends_while_no_node_serves() -> None:
     script = Script(*[error_of(codes.TRY_AGAIN)] * 1_000_000)
     task = asyncio.ensure_future(lists_of(Changes(script, Tracker())))
     while len(script.asked) < 10:

@@ -231,7 +231,7 @@ def test_an_asynchronous_call_ends_with_its_time(start: Start, initialize: Initi
     assert heard.told == [(2**64 - 1, None, SaAisErrorT.SA_AIS_ERR_TIMEOUT)]
 
 
-def test_a_code_that_is_not_known_is_told_as_one_of_the_library(start: Start, initialize: Initialize) -> None:
+def test_an_unknown_code_is_reported_as_an_error_of_the_library(start: Start, initialize: Initialize) -> None:
     def refuse(node: FakeNode, link: FakeLink, frame: Frame) -> bool:
         if frame.kind == Kind.OPEN:
             link.answer(frame.a, answer_error(999, "of a later version"))

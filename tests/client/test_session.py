@@ -256,7 +256,7 @@ def test_the_only_node_is_tried_again_after_a_growing_pause() -> None:
     assert outcome(call) == codes.OK
 
 
-def test_members_that_the_service_tells_of_are_further_places_to_go() -> None:
+def test_members_that_the_service_names_are_further_nodes_to_try() -> None:
     talk = Dialogue(A)
     talk.update()
     talk.attach(A, C, "unix:///elsewhere.sock", "udp://c:9", "nonsense")
@@ -286,7 +286,7 @@ def test_all_nodes_gone_before_a_write_was_sent_is_unavailable() -> None:
     assert outcome(call) == codes.UNAVAILABLE
 
 
-def test_garbage_after_the_greeting_loses_the_link_and_the_request_goes_elsewhere() -> None:
+def test_garbage_after_the_handshake_loses_the_link_and_the_request_goes_elsewhere() -> None:
     talk = attached()
     call = talk.update()
     talk.requests()
@@ -393,7 +393,7 @@ def named(talk: Dialogue) -> list[tuple[int, list[int]]]:
     return [(frame.a, unpack_body(frame.body)) for frame in talk.requests() if frame.kind == Kind.PING]
 
 
-def test_what_only_waits_at_its_node_is_given_up_in_time_and_is_try_again_with_the_reason() -> None:
+def test_what_only_waits_at_its_node_is_withdrawn_in_time_and_is_try_again_with_the_reason() -> None:
     """It was TIMEOUT without a reason: the node holds a request for a second, the caller had less."""
     talk = attached(A)
     first, second = talk.update(timeout_ns=400 * MILLISECOND_NS), talk.update(timeout_ns=400 * MILLISECOND_NS)
@@ -407,7 +407,7 @@ def test_what_only_waits_at_its_node_is_given_up_in_time_and_is_try_again_with_t
     assert outcome(second) == codes.TIMEOUT, "it may be done"
 
 
-def test_what_may_have_been_done_elsewhere_is_timeout_whatever_its_node_gave_up() -> None:
+def test_what_may_have_been_done_elsewhere_is_timeout_although_its_node_has_withdrawn_it() -> None:
     talk = attached()
     call = talk.update(timeout_ns=SECOND_NS)
     talk.lose()
@@ -422,7 +422,7 @@ def test_what_may_have_been_done_elsewhere_is_timeout_whatever_its_node_gave_up(
 
 
 @pytest.mark.parametrize("kind", [Kind.CLOSE, Kind.DETACH, Kind.TRACK])
-def test_what_closes_something_and_what_waits_for_a_change_is_not_given_up(kind: int) -> None:
+def test_a_request_that_closes_something_or_waits_for_a_change_is_not_withdrawn(kind: int) -> None:
     talk = attached(A)
     call = talk.ask(kind, timeout_ns=SECOND_NS)
     talk.wait(990 * MILLISECOND_NS)
@@ -443,7 +443,7 @@ def test_a_call_that_was_refused_is_not_asked_again_when_its_time_is_nearly_over
     assert (outcome(call), call.text) == (codes.TRY_AGAIN, "it waits for b")
 
 
-def test_a_late_answer_is_ignored_and_the_link_goes_on() -> None:
+def test_a_late_answer_is_ignored_and_the_link_continues() -> None:
     talk = attached(A)
     late = talk.update(timeout_ns=SECOND_NS // 2)
     talk.wait(SECOND_NS // 2)
@@ -539,7 +539,7 @@ def test_calls_with_short_time_outs_leave_a_silent_node_together() -> None:
     assert talk.session.address == parse_address(B)
 
 
-def test_a_caller_that_gave_up_costs_a_node_that_lives_nothing() -> None:
+def test_a_cancelled_call_costs_a_live_node_nothing() -> None:
     talk = attached()
     assert outcome(talk.update(PING_AFTER_NS // 2)) is None
     talk.wait(PING_AFTER_NS)
@@ -607,7 +607,7 @@ def test_a_request_after_a_long_pause_is_not_given_to_a_node_that_does_not_serve
     assert not call.maybe_applied
 
 
-def test_a_node_that_never_greets_has_little_time_while_others_were_not_tried() -> None:
+def test_a_node_that_never_answers_hello_has_little_time_while_others_were_not_tried() -> None:
     talk = Dialogue(f"{A},{B},{C}")
     talk.update()
     for address in (A, B):
@@ -819,7 +819,7 @@ def test_an_abandoned_write_is_forgotten() -> None:
     assert talk.session.completed.count(call) == 0
 
 
-def test_an_open_that_succeeds_after_its_caller_gave_up_is_closed() -> None:
+def test_an_open_that_succeeds_after_it_was_cancelled_is_closed() -> None:
     """Otherwise the checkpoint stays open as long as the session lives, and never expires."""
     talk = attached()
     call = talk.ask(Kind.OPEN)
@@ -836,7 +836,7 @@ def test_an_open_that_succeeds_after_its_caller_gave_up_is_closed() -> None:
     assert talk.session.calls == {}
 
 
-def test_an_open_whose_caller_gave_up_when_the_answer_was_there_is_closed() -> None:
+def test_an_open_that_was_cancelled_when_the_answer_was_there_is_closed() -> None:
     """A task that is cancelled in the turn in which its answer came never sees the handle."""
     talk = attached()
     call = talk.ask(Kind.OPEN)
@@ -858,7 +858,7 @@ def test_an_open_that_timed_out_is_closed_when_it_succeeds() -> None:
     assert (close.kind, close.b) == (Kind.CLOSE, call.number)
 
 
-def test_a_close_that_was_given_up_before_it_was_sent_is_still_done() -> None:
+def test_a_close_that_was_cancelled_before_it_was_sent_is_still_done() -> None:
     """Cancelled while its link was down it was forgotten, and the checkpoint open as long as the session."""
     talk = attached()
     talk.lose()
@@ -871,7 +871,7 @@ def test_a_close_that_was_given_up_before_it_was_sent_is_still_done() -> None:
     assert talk.session.calls == {}
 
 
-def test_a_close_that_timed_out_goes_on() -> None:
+def test_the_session_continues_with_a_close_that_timed_out() -> None:
     talk = attached(A)
     call = talk.ask(Kind.CLOSE, timeout_ns=SECOND_NS // 2)
     talk.requests()
@@ -883,7 +883,7 @@ def test_a_close_that_timed_out_goes_on() -> None:
     assert close.a == call.number
 
 
-def test_an_open_that_was_never_sent_leaves_nothing_behind() -> None:
+def test_an_open_that_was_never_sent_leaves_nothing() -> None:
     talk = Dialogue()
     call = talk.ask(Kind.OPEN)
     talk.session.abandon(call, talk.now_ns)
@@ -903,7 +903,7 @@ def test_an_orphan_is_not_awaited_for_ever() -> None:
     assert talk.session.calls == {}
 
 
-def test_ending_the_session_tells_whoever_waits() -> None:
+def test_ending_the_session_fails_every_call_that_waits() -> None:
     talk = attached()
     read, write = talk.ask(Kind.READ), talk.update()
     talk.session.end("closed")
@@ -949,7 +949,7 @@ def test_a_lost_hello_and_a_lost_attach_are_sent_again() -> None:
     assert talk.session.attached
 
 
-def test_a_daemon_that_does_not_know_the_address_is_greeted_again() -> None:
+def test_a_daemon_that_does_not_know_the_address_is_sent_hello_again() -> None:
     talk = attached(UDP)
     first, second = talk.update(), talk.update()
     talk.requests()

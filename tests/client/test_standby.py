@@ -63,7 +63,7 @@ class Told:
         self.changes += [(change.change, change.section_id) for change in changes]
 
 
-def test_changes_are_told_in_order_in_a_thread_of_their_own(table: Table, writer: Checkpoint) -> None:
+def test_changes_are_reported_in_order_in_a_thread_of_their_own(table: Table, writer: Checkpoint) -> None:
     told = Told()
     with table.track(told):
         writer.section_create("k")

@@ -301,7 +301,7 @@ def test_a_missing_key_is_a_key_error_too(table: Table) -> None:
         del table["z"]
 
 
-def test_iteration_goes_on_over_pages(table: Table, node: FakeNode) -> None:
+def test_iteration_continues_over_pages(table: Table, node: FakeNode) -> None:
     expected = {bytes([65 + i]): bytes([i]) for i in range(10)}
     table.Write(expected)
     assert table.read_all() == expected

@@ -177,7 +177,7 @@ def test_a_large_write_that_is_taken_in_slowly_is_no_silence(
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_a_node_that_never_greets(shell: str, start: Start) -> None:
+def test_a_node_that_never_answers_hello(shell: str, start: Start) -> None:
     node = start("a", "tcp")
     node.greets = lambda link, data: True
     assert refused(Asker, shell, node.url, timeout=0.05).code == codes.UNAVAILABLE

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 import pytest
+from tests.conformance.concurrent_calls import Writing, begin
 from tests.conformance.marks import VIRTUAL, each_transport, on, requirement
-from tests.conformance.meanwhile import Writing, begin
 from tests.conformance.shorthand import (
     ALL_MODES,
     ASYNC,
@@ -172,7 +172,9 @@ def test_an_active_replica_is_set_of_async_collocated_checkpoints_alone(world: W
 @each_transport
 @pytest.mark.parametrize("flags", KINDS)
 @pytest.mark.parametrize("open_flags", [READ, CREATE, CREATE | READ])
-def test_who_may_not_write_may_not_set_the_active_replica(world: World, flags: int, open_flags: int) -> None:
+def test_a_handle_without_write_may_not_set_the_active_replica(
+    world: World, flags: int, open_flags: int
+) -> None:
     """ACCESS, also where it would be BAD_OPERATION."""
     name = world.name()
     world.open("a", name, creation_flags=flags)
@@ -184,7 +186,7 @@ def test_who_may_not_write_may_not_set_the_active_replica(world: World, flags: i
 
 
 @requirement("R79")
-def test_who_may_only_write_may_set_the_active_replica(world: World) -> None:
+def test_a_handle_with_only_write_may_set_the_active_replica(world: World) -> None:
     (checkpoint,) = opened(world, ASYNC | COLLOCATED, "a")
     world.open("b", checkpoint.name, WRITE).active_replica_set()
     assert world.active_node(checkpoint.name) == "b"
@@ -258,7 +260,7 @@ def test_an_active_replica_stays_so_until_another_one_is_set(world: World) -> No
 
 
 @requirement("R81")
-def test_it_stays_through_a_time_in_which_nobody_has_the_checkpoint_open(world: World) -> None:
+def test_it_stays_through_a_time_in_which_no_handle_is_open(world: World) -> None:
     here, there = opened(world, ASYNC | COLLOCATED, "a", "b")
     there.active_replica_set()
     here.close()
@@ -285,7 +287,7 @@ def test_with_the_checkpoint_its_active_replica_is_over(world: World) -> None:
 @requirement("R82", "R80")
 @on(VIRTUAL, why="frames between nodes are kept back")
 @pytest.mark.parametrize("flags", ASYNC_COLLOCATED)
-def test_a_replica_that_is_behind_catches_up_before_it_is_active(world: VirtualWorld, flags: int) -> None:
+def test_a_replica_that_lags_catches_up_before_it_is_active(world: VirtualWorld, flags: int) -> None:
     """Node a coordinates: what it says of the new active replica comes through."""
     here, there = opened(world, flags, "c", "b")
     here.active_replica_set()

@@ -125,7 +125,7 @@ def test_the_selection_object_is_quiet_when_a_close_cancelled_all_that_was_pendi
 
 
 @requirement("R63")
-def test_a_close_ends_what_is_told_of_changes(world: World) -> None:
+def test_a_close_ends_the_reports_of_changes(world: World) -> None:
     heard = Heard()
     service, name = world.service(callbacks=heard.callbacks), world.name()
     closed = service.checkpoint_open(name, ALL_MODES, attributes())

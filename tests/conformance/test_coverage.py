@@ -59,12 +59,12 @@ def page(pytestconfig: pytest.Config) -> str:
     return PAGE.read_text()
 
 
-def test_every_requirement_stands_in_the_page_with_what_it_asks(page: str) -> None:
+def test_every_requirement_is_in_the_page_with_what_it_asks(page: str) -> None:
     rows = dict(re.findall(r"^\| (R\d+) \| (.*?) \|", page, re.MULTILINE))
     assert rows == {number: requirement.text for number, requirement in REQUIREMENTS.items()}
 
 
-def test_the_page_tells_of_every_deviation(page: str) -> None:
+def test_the_page_lists_every_deviation(page: str) -> None:
     for number, (what, why) in DEVIATIONS.items():
         assert f"* **{number}.** {what} *{why}*" in page
     for number, why in NOT_APPLICABLE.items():

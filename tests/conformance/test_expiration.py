@@ -99,7 +99,7 @@ def test_a_section_without_an_end_stays(world: World) -> None:
 
 
 @requirement("R100")
-def test_a_section_goes_at_its_time_while_nobody_has_the_checkpoint_open(world: World) -> None:
+def test_a_section_expires_at_its_time_while_no_handle_is_open(world: World) -> None:
     checkpoint = world.open("a")
     at_ns = world.now_ns() + 150 * MILLISECOND_NS
     checkpoint.section_create("k", at_ns, b"v")
@@ -242,7 +242,7 @@ def test_what_expired_does_not_come_back_with_a_node_that_was_away(
 
 
 @requirement("R101")
-def test_what_expired_does_not_come_back_with_a_node_that_stood_still(world: World) -> None:
+def test_what_expired_does_not_come_back_with_a_node_that_was_paused(world: World) -> None:
     checkpoint = world.open("a")
     checkpoint.section_create("k", world.now_ns() + 200 * MILLISECOND_NS, b"v")
     world.pause("c")

@@ -89,7 +89,7 @@ def test_every_call_of_a_checkpoint_is_bad_handle_once_its_service_is_finalized(
 
 @requirement("R1")
 @pytest.mark.parametrize("ended", ["the iteration", "the checkpoint", "the service"])
-def test_an_iteration_is_bad_handle_once_anything_it_hangs_on_is_gone(world: World, ended: str) -> None:
+def test_an_iteration_is_bad_handle_once_its_checkpoint_or_service_is_gone(world: World, ended: str) -> None:
     checkpoint = opened_with_a_section(world)
     iteration = checkpoint.section_iteration_initialize(5)
     match ended:

@@ -60,7 +60,7 @@ CHOICES = [
 
 @requirement("R107")
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_choice_tells_the_sections_that_its_name_says(world: World, kind: int) -> None:
+def test_each_choice_returns_the_sections_that_its_name_says(world: World, kind: int) -> None:
     checkpoint = opened(world, kind)
     reader = world.open("b", checkpoint.name, READ)
     now_ns = world.now_ns()
@@ -127,7 +127,7 @@ def test_the_default_section_takes_part_as_one_that_never_expires(world: World, 
 
 @requirement("R111")
 @each_transport
-def test_next_tells_one_section_each_and_no_sections_ever_after(world: World) -> None:
+def test_next_returns_one_section_each_and_no_sections_ever_after(world: World) -> None:
     checkpoint = opened(world)
     for section_id in ("one", "two", "three"):
         checkpoint.section_create(section_id)
@@ -162,9 +162,7 @@ def test_an_iteration_at_its_end_stays_there_though_sections_are_added(world: Wo
 
 @requirement("R112")
 @pytest.mark.parametrize("kind", [SYNC, ASYNC, WEAK])
-def test_what_is_there_from_begin_to_end_is_told_once_whatever_happens_meanwhile(
-    world: World, kind: int
-) -> None:
+def test_what_is_there_from_begin_to_end_is_returned_once_whatever_changes(world: World, kind: int) -> None:
     checkpoint = opened(world, kind, max_sections=60)
     stays = [f"stays-{number:02}" for number in range(20)]
     goes = [f"goes-{number:02}" for number in range(20)]
@@ -186,7 +184,7 @@ def test_what_is_there_from_begin_to_end_is_told_once_whatever_happens_meanwhile
 
 
 @requirement("R112")
-def test_thousands_of_sections_are_told_once_each(world: World) -> None:
+def test_thousands_of_sections_are_returned_once_each(world: World) -> None:
     many = 300 if not world.virtual else 3000
     checkpoint = opened(world, max_sections=many, max_section_id_size=600)
     expected = {f"{number:04}".encode() + bytes(500) for number in range(many)}
@@ -199,7 +197,7 @@ def test_thousands_of_sections_are_told_once_each(world: World) -> None:
 
 @requirement("R112")
 @on(VIRTUAL, why="sections are deleted between two pages of a megabyte")
-def test_pages_are_told_once_though_sections_come_and_go_between_them(world: World) -> None:
+def test_pages_return_each_section_once_though_sections_come_and_go_between_them(world: World) -> None:
     checkpoint = opened(world, max_sections=4000, max_section_id_size=1100)
     expected = [f"{number:04}".encode() + bytes(1000) for number in range(0, 4000, 2)]
     for section_id in expected:
@@ -218,7 +216,7 @@ def test_pages_are_told_once_though_sections_come_and_go_between_them(world: Wor
 
 
 @requirement("R112")
-def test_an_iteration_goes_on_where_it_was_after_a_fail_over(world: World) -> None:
+def test_an_iteration_continues_where_it_was_after_a_fail_over(world: World) -> None:
     checkpoint = opened(world)
     expected = [f"k{number}".encode() for number in range(8)]
     for section_id in expected:
@@ -272,7 +270,7 @@ def test_an_iteration_ends_with_its_checkpoint_and_its_library(world: World, end
 
 @requirement("R114")
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_section_is_told_as_it_is_now(world: World, kind: int) -> None:
+def test_each_section_is_returned_as_it_is_now(world: World, kind: int) -> None:
     checkpoint = opened(world, kind)
     reader = world.open("c", checkpoint.name, READ)
     at_ns = world.now_ns() + HOUR_NS
@@ -288,7 +286,7 @@ def test_each_section_is_told_as_it_is_now(world: World, kind: int) -> None:
 
 
 @requirement("R114")
-def test_what_was_told_stays_as_it_was(world: World) -> None:
+def test_what_was_returned_stays_as_it_was(world: World) -> None:
     checkpoint = opened(world)
     checkpoint.section_create("one", initial_data=b"1")
     checkpoint.section_create("two", initial_data=b"22")

@@ -25,7 +25,9 @@ from ckptd.core.settings import SECOND_NS
 @pytest.mark.parametrize(
     "version", [("B", 1, 1), ("B", 1, 0), ("B", 1, 200), ("B", 2, 0), ("B", 2, 1), ("B", 2, 2), ("B", 2, 255)]
 )
-def test_a_supported_version_tells_the_highest_of_its_release(world: World, version: Version) -> None:
+def test_a_supported_version_is_answered_with_the_highest_of_its_release(
+    world: World, version: Version
+) -> None:
     service = world.service(version=version)
     assert service.version == ("B", 2, 2)
     assert service.required_version == version
@@ -36,7 +38,7 @@ def test_a_supported_version_tells_the_highest_of_its_release(world: World, vers
 @pytest.mark.parametrize(
     "version", [("A", 1, 1), ("A", 2, 2), ("C", 1, 1), ("Z", 2, 2), ("B", 3, 0), ("B", 3, 1), ("B", 255, 2)]
 )
-def test_any_other_version_is_refused_and_the_supported_one_is_told(world: World, version: Version) -> None:
+def test_any_other_version_is_refused_with_the_supported_one(world: World, version: Version) -> None:
     with refused("VERSION") as caught:
         world.service(version=version)
     assert caught.value.version == ("B", 2, 2)
@@ -65,7 +67,7 @@ def differences(world: World, version: Version) -> dict[str, str]:
 
 @requirement("R13", "R76", "R87", "R110")
 @pytest.mark.parametrize("version", [("B", 2, 2), ("B", 2, 1), ("B", 2, 0)])
-def test_who_asks_for_b_02_has_the_rules_of_b_02(world: World, version: Version) -> None:
+def test_a_program_that_asks_for_b_02_has_the_rules_of_b_02(world: World, version: Version) -> None:
     assert differences(world, version) == {
         "a name without safCkpt=": "INVALID_PARAM",
         "another retention": "OK",
@@ -78,7 +80,7 @@ def test_who_asks_for_b_02_has_the_rules_of_b_02(world: World, version: Version)
 
 @requirement("R13")
 @pytest.mark.parametrize("version", [("B", 1, 1), ("B", 1, 2)])
-def test_who_asks_for_b_01_has_the_rules_of_b_01(world: World, version: Version) -> None:
+def test_a_program_that_asks_for_b_01_has_the_rules_of_b_01(world: World, version: Version) -> None:
     assert differences(world, version) == {
         "a name without safCkpt=": "OK",
         "another retention": "EXIST",
@@ -105,7 +107,7 @@ def test_programs_of_both_editions_share_a_checkpoint(world: World) -> None:
 @requirement("R14")
 @each_transport
 @pytest.mark.parametrize("callbacks", [None, CheckpointCallbacks()])
-def test_callbacks_may_be_left_out_until_one_is_needed(
+def test_callbacks_may_be_none_until_one_is_needed(
     world: World, callbacks: CheckpointCallbacks | None
 ) -> None:
     service, name = world.service(callbacks=callbacks), world.name()
@@ -208,7 +210,7 @@ def test_finalize_cancels_what_is_pending(world: World) -> None:
 
 @requirement("R21")
 @pytest.mark.parametrize("microseconds", [0, 60, 120, 180, 240, 300, 400, 1000])
-def test_finalize_gives_up_an_open_that_is_under_way(world: World, microseconds: int) -> None:
+def test_finalize_cancels_an_open_that_is_under_way(world: World, microseconds: int) -> None:
     """Whether the checkpoint was made is open, but nobody has it open."""
     heard, name = Heard(), world.name()
     service = world.service(callbacks=heard.callbacks)

@@ -42,7 +42,7 @@ def confine(world: VirtualWorld, service: CheckpointService, node: str) -> None:
 @requirement("R150")
 @on(VIRTUAL, why="the network is split, and a program is cut off with its node")
 @pytest.mark.parametrize("kind", SPREAD)
-def test_a_minority_acknowledges_nothing_once_the_majority_goes_on(world: VirtualWorld, kind: int) -> None:
+def test_a_minority_acknowledges_nothing_once_the_majority_continues(world: VirtualWorld, kind: int) -> None:
     checkpoint = opened(world, "c", kind)
     other = world.open("a", checkpoint.name, ALL_MODES, creation_flags=kind)
     confine(world, checkpoint.service, "c")

@@ -1,8 +1,8 @@
 """Nodes that fail and come back: what is delayed, what is kept, who goes on (R145 to R149)."""
 
 import pytest
+from tests.conformance.concurrent_calls import begin
 from tests.conformance.marks import VIRTUAL, on, requirement
-from tests.conformance.meanwhile import begin
 from tests.conformance.shorthand import (
     ALL_MODES,
     ASYNC,
@@ -84,7 +84,7 @@ def test_a_pending_write_ends_when_the_member_that_it_waits_for_is_removed(
 @on(VIRTUAL, why="it is about the time that it takes")
 @pytest.mark.parametrize("kind", [*SPREAD, *(kind | COLLOCATED for kind in SPREAD)])
 @pytest.mark.parametrize("how", ["process", "machine", "still"])
-def test_writes_go_on_after_the_loss_and_wait_for_the_dead_replica_no_more(
+def test_writes_continue_after_the_loss_and_wait_for_the_dead_replica_no_more(
     world: VirtualWorld, kind: int, how: str
 ) -> None:
     checkpoint = opened(world, kind=kind)
@@ -104,7 +104,7 @@ def test_writes_go_on_after_the_loss_and_wait_for_the_dead_replica_no_more(
 @requirement("R145")
 @pytest.mark.parametrize("kind", SPREAD)
 @pytest.mark.parametrize("how", ["kill", "pause"])
-def test_writes_go_on_when_a_replica_is_lost(world: World, kind: int, how: str) -> None:
+def test_writes_continue_when_a_replica_is_lost(world: World, kind: int, how: str) -> None:
     checkpoint = opened(world, kind=kind)
     getattr(world, how)("c")
     for number in range(20):
@@ -242,7 +242,7 @@ def test_the_retention_starts_when_the_last_process_dies(world: World, kind: int
 
 @requirement("R148")
 @pytest.mark.parametrize("how", ["kill", "leave"])
-def test_the_programs_of_a_node_that_leaves_go_on_at_another(world: World, how: str) -> None:
+def test_the_programs_of_a_node_that_leaves_continue_at_another(world: World, how: str) -> None:
     """The deviation."""
     checkpoint = world.open("c", retention_duration=0)
     checkpoint.section_create("k", initial_data=b"v")

@@ -24,7 +24,7 @@ from ckpt_client.saf import DispatchFlags, SaAisErrorT
         (b"safCkpt=".ljust(2049, b"x"), READ, None, "TOO_BIG"),
     ],
 )
-def test_a_fault_of_the_arguments_is_told_at_once_and_no_callback_follows(
+def test_a_fault_of_the_arguments_is_raised_at_once_and_no_callback_follows(
     world: World, name: bytes, open_flags: int, wanted: object, code: str
 ) -> None:
     service = world.service(callbacks=Heard().callbacks)
@@ -34,7 +34,7 @@ def test_a_fault_of_the_arguments_is_told_at_once_and_no_callback_follows(
 
 
 @requirement("R36")
-def test_a_dead_handle_is_told_at_once(world: World) -> None:
+def test_a_dead_handle_is_refused_at_once(world: World) -> None:
     service = world.service(callbacks=Heard().callbacks)
     service.finalize()
     with refused("BAD_HANDLE"):
@@ -74,7 +74,7 @@ def test_a_limit_comes_by_the_callback(world: World) -> None:
 
 
 @requirement("R36")
-def test_an_open_that_was_told_is_as_good_as_one_that_was_waited_for(world: World) -> None:
+def test_an_open_that_the_callback_reported_is_as_good_as_one_that_was_waited_for(world: World) -> None:
     heard = Heard()
     service, name = world.service(callbacks=heard.callbacks), world.name()
     service.checkpoint_open_async(1, name, CREATE | READ, attributes())

@@ -121,7 +121,7 @@ def test_the_default_section_was_last_updated_when_it_came_to_be(world: World, f
 
 
 @requirement("R42")
-def test_with_room_for_more_sections_there_is_no_default_section(world: World) -> None:
+def test_with_space_for_more_sections_there_is_no_default_section(world: World) -> None:
     checkpoint = world.open(max_sections=2)
     assert checkpoint.status_get().number_of_sections == 0
     assert list(checkpoint.section_iteration(SA_CKPT_SECTIONS_ANY)) == []

@@ -4,8 +4,8 @@ import ctypes
 
 import pytest
 from tests.conformance import shorthand
+from tests.conformance.concurrent_calls import begin
 from tests.conformance.marks import VIRTUAL, each_transport, on, requirement
-from tests.conformance.meanwhile import begin
 from tests.conformance.shorthand import (
     ASYNC,
     CREATE,

@@ -93,7 +93,7 @@ def test_a_collocated_checkpoint_has_replicas_where_it_was_opened_and_nowhere_el
 
 
 @requirement("R45")
-def test_nobody_makes_a_collocated_replica_in_the_place_of_a_lost_one(world: World) -> None:
+def test_no_node_makes_a_collocated_replica_instead_of_a_lost_one(world: World) -> None:
     """Redundancy is the application's to see to."""
     checkpoint = world.open("a", creation_flags=SYNC | COLLOCATED)
     world.open("c", checkpoint.name, READ).close()
@@ -108,7 +108,7 @@ def test_nobody_makes_a_collocated_replica_in_the_place_of_a_lost_one(world: Wor
 
 @requirement("R45")
 @pytest.mark.parametrize("kept_at", ["a", "b"])
-def test_a_process_that_goes_on_at_another_node_has_its_replica_there(world: World, kept_at: str) -> None:
+def test_a_process_that_continues_at_another_node_has_its_replica_there(world: World, kept_at: str) -> None:
     """The deviation."""
     checkpoint = world.open(kept_at, creation_flags=SYNC | COLLOCATED)
     mover = world.open("c", checkpoint.name, READ | WRITE)
@@ -124,7 +124,7 @@ def test_a_process_that_goes_on_at_another_node_has_its_replica_there(world: Wor
 
 @requirement("R46")
 @pytest.mark.parametrize("flags", [SYNC, ASYNC, WEAK])
-def test_a_checkpoint_that_is_not_collocated_has_replicas_where_nobody_opened_it(
+def test_a_checkpoint_that_is_not_collocated_has_replicas_where_no_program_opened_it(
     world: World, flags: int
 ) -> None:
     checkpoint = world.open("a", creation_flags=flags)
@@ -214,7 +214,7 @@ def test_of_several_replicas_the_one_that_was_set_last_is_the_active_one(world: 
 
 @requirement("R50")
 @pytest.mark.parametrize("lost", ["a", "c"])
-def test_all_but_async_collocated_checkpoints_go_on_when_the_active_ones_node_is_lost(
+def test_all_but_async_collocated_checkpoints_continue_when_the_active_ones_node_is_lost(
     world: World, lost: str
 ) -> None:
     """A caller waits for a moment; nobody has to do anything. Node a also coordinates."""
@@ -238,7 +238,7 @@ def test_all_but_async_collocated_checkpoints_go_on_when_the_active_ones_node_is
 
 @requirement("R50")
 @pytest.mark.parametrize("flags", GO_ON)
-def test_who_was_at_the_lost_node_goes_on_too(world: World, flags: int) -> None:
+def test_a_process_at_the_lost_node_continues_too(world: World, flags: int) -> None:
     checkpoint = world.open("c", creation_flags=flags)
     world.open("b", checkpoint.name, READ)
     checkpoint.section_create("k", initial_data=b"before")

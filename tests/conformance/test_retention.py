@@ -40,7 +40,7 @@ def opened_with_a_section(world: World, flags: int, node: str, **changed: Any) -
 
 @requirement("R71")
 @pytest.mark.parametrize("flags", [SYNC, WEAK, ASYNC | COLLOCATED])
-def test_an_open_in_time_stops_the_retention_and_it_starts_anew_in_full(world: World, flags: int) -> None:
+def test_an_open_in_time_stops_the_retention_and_it_starts_again_in_full(world: World, flags: int) -> None:
     checkpoint = opened_with_a_section(world, flags, "a", retention_duration=800 * MILLISECOND_NS)
     checkpoint.close()
     world.pass_time(0.4)
@@ -60,7 +60,7 @@ def test_an_open_in_time_stops_the_retention_and_it_starts_anew_in_full(world: W
 
 @requirement("R71", "R77")
 @pytest.mark.parametrize("lost", ["a", "c"])
-def test_the_retention_goes_on_where_a_node_is_lost(world: World, lost: str) -> None:
+def test_the_retention_continues_when_a_node_is_lost(world: World, lost: str) -> None:
     """Neither shorter nor begun anew: node a coordinates, c is where it was closed."""
     checkpoint = opened_with_a_section(world, SYNC, "c", retention_duration=SECOND_NS)
     world.wait_in_sync(checkpoint.name)
@@ -95,7 +95,7 @@ def test_when_it_is_over_checkpoint_and_name_are_gone(world: World, flags: int) 
 
 @requirement("R72")
 @on(VIRTUAL, why="the nodes' own copies are looked at")
-def test_when_it_is_over_no_node_has_a_copy_any_more(world: VirtualWorld) -> None:
+def test_when_it_is_over_no_node_has_a_replica_any_more(world: VirtualWorld) -> None:
     checkpoint = opened_with_a_section(world, SYNC, "a", retention_duration=50 * MILLISECOND_NS)
     checkpoint.close()
     assert all(world.cluster.node(node).replicas for node in world.nodes)
@@ -123,7 +123,7 @@ def test_a_retention_of_next_to_nothing_is_over_with_the_last_close(
 
 
 @requirement("R73")
-def test_a_retention_of_nothing_keeps_what_somebody_has_open(world: World) -> None:
+def test_a_retention_of_nothing_keeps_what_is_open(world: World) -> None:
     checkpoint = opened_with_a_section(world, SYNC, "a", retention_duration=0)
     other = world.open("b", checkpoint.name, READ)
     checkpoint.close()
@@ -152,7 +152,7 @@ def test_a_retention_without_end_never_ends(world: VirtualWorld) -> None:
 
 @requirement("R74")
 @each_transport
-def test_a_retention_that_is_set_holds_for_everybody(world: World) -> None:
+def test_a_retention_that_is_set_holds_for_all_handles(world: World) -> None:
     checkpoint = world.open("a", retention_duration=60 * SECOND_NS)
     others = [world.open(node, checkpoint.name, READ | WRITE) for node in world.nodes]
     for duration in (0, 1, SECOND_NS, SA_TIME_END):
@@ -164,7 +164,7 @@ def test_a_retention_that_is_set_holds_for_everybody(world: World) -> None:
 @requirement("R74", "R83")
 @pytest.mark.parametrize("node", ["a", "b", "c"])
 @pytest.mark.parametrize("flags", [SYNC, ASYNC])
-def test_who_has_set_the_retention_sees_it_in_the_status(world: World, node: str, flags: int) -> None:
+def test_the_status_shows_the_retention_that_was_set(world: World, node: str, flags: int) -> None:
     checkpoint = world.open(node, creation_flags=flags)
     for number in range(20):
         checkpoint.retention_duration_set(number * SECOND_NS)
@@ -199,7 +199,7 @@ def test_a_retention_that_is_no_duration_is_invalid_param(world: World, duration
     ("open_flags", "code"),
     [(READ, "ACCESS"), (CREATE, "ACCESS"), (CREATE | READ, "ACCESS"), (WRITE, "OK"), (READ | WRITE, "OK")],
 )
-def test_the_retention_is_set_by_those_who_may_write(world: World, open_flags: int, code: str) -> None:
+def test_the_retention_is_set_by_handles_with_write(world: World, open_flags: int, code: str) -> None:
     name = world.name()
     full = world.open("a", name, retention_duration=60 * SECOND_NS)
     checkpoint = world.open("a", name, open_flags)
@@ -210,7 +210,7 @@ def test_the_retention_is_set_by_those_who_may_write(world: World, open_flags: i
 
 @requirement("R76")
 @pytest.mark.parametrize("open_flags", [READ, CREATE])
-def test_at_b_01_anybody_may_set_the_retention(world: World, open_flags: int) -> None:
+def test_at_b_01_every_handle_may_set_the_retention(world: World, open_flags: int) -> None:
     checkpoint = world.open("a", retention_duration=60 * SECOND_NS)
     wanted = attributes(retention_duration=60 * SECOND_NS) if open_flags & CREATE else None
     old = world.service("b", ("B", 1, 1)).checkpoint_open(checkpoint.name, open_flags, wanted)

@@ -149,7 +149,7 @@ def test_handles_outlive_their_node_at_another_one(world: World, version: tuple[
 @requirement("R6")
 @on(VIRTUAL, why="a service is cut off for longer than its grace")
 @pytest.mark.parametrize(("version", "code"), [(("B", 2, 2), "UNAVAILABLE"), (("B", 1, 1), "BAD_HANDLE")])
-def test_handles_are_dead_for_good_once_their_session_is_over(
+def test_handles_are_permanently_dead_once_their_session_is_over(
     world: World, version: tuple[str, int, int], code: str
 ) -> None:
     service = world.service("c", version)
@@ -172,7 +172,7 @@ def test_handles_are_dead_for_good_once_their_session_is_over(
 
 @requirement("R7")
 @each_transport
-def test_of_several_faults_the_first_in_the_order_is_told(world: World) -> None:
+def test_of_several_faults_the_first_in_the_order_is_reported(world: World) -> None:
     service = world.service()
     closed = service.checkpoint_open(world.name(), ALL_MODES, attributes())
     closed.close()
@@ -206,7 +206,9 @@ def test_of_several_faults_the_first_in_the_order_is_told(world: World) -> None:
 
 @requirement("R8")
 @pytest.mark.parametrize("open_flags", [CREATE, CREATE | READ, CREATE | WRITE, ALL_MODES])
-def test_a_handle_may_do_what_its_flags_say_whoever_created_it(world: World, open_flags: int) -> None:
+def test_a_handle_may_do_what_its_flags_say_whichever_process_created_the_checkpoint(
+    world: World, open_flags: int
+) -> None:
     name = world.name()
     creator = world.service().checkpoint_open(name, open_flags, attributes())
     full = world.open("b", name)

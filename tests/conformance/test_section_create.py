@@ -77,7 +77,7 @@ def test_a_first_content_that_is_no_bytes_is_invalid_param(world: World, content
     ("open_flags", "code"),
     [(READ, "ACCESS"), (CREATE, "ACCESS"), (CREATE | READ, "ACCESS"), (WRITE, "OK"), (ALL_MODES, "OK")],
 )
-def test_sections_are_created_by_those_who_may_write(world: World, open_flags: int, code: str) -> None:
+def test_sections_are_created_by_handles_with_write(world: World, open_flags: int, code: str) -> None:
     full = world.open()
     checkpoint = world.open("a", full.name, open_flags)
     assert outcome(lambda: checkpoint.section_create("k")) == code
@@ -85,7 +85,7 @@ def test_sections_are_created_by_those_who_may_write(world: World, open_flags: i
 
 
 @requirement("R89")
-def test_at_b_01_too_sections_are_created_by_those_who_may_write(world: World) -> None:
+def test_at_b_01_too_sections_are_created_by_handles_with_write(world: World) -> None:
     full = world.open()
     reader = world.service("a", ("B", 1, 1)).checkpoint_open(full.name, READ)
     with refused("ACCESS"):
@@ -243,7 +243,7 @@ def test_an_id_that_is_there_in_a_full_checkpoint_is_exist(world: World, flags: 
 @requirement("R97")
 @each_transport
 @pytest.mark.parametrize("limit", [1, 2, 8, 16, 65_535])
-def test_without_an_id_a_new_one_is_made_up_and_told(world: World, limit: int) -> None:
+def test_without_an_id_a_new_one_is_generated_and_returned(world: World, limit: int) -> None:
     checkpoint = world.open(max_sections=100, max_section_id_size=limit)
     others = [checkpoint, world.open("b", checkpoint.name, READ | WRITE)]
     made = [others[number % 2].section_create(b"", initial_data=b"%d" % number) for number in range(100)]
@@ -269,7 +269,7 @@ def test_a_made_up_id_is_an_id_like_any_other(world: World, flags: int) -> None:
 
 
 @requirement("R97")
-def test_an_id_is_made_up_beside_those_that_were_given(world: World) -> None:
+def test_a_generated_id_differs_from_those_that_were_given(world: World) -> None:
     """With ids of one byte there are few: all but one are taken."""
     checkpoint = world.open(max_sections=300, max_section_id_size=1)
     for number in range(256):
@@ -296,7 +296,7 @@ def test_an_id_is_not_made_up_again_after_a_loss(world: World) -> None:
 
 
 @requirement("R99")
-def test_who_runs_out_of_sections_is_told_by_the_call_and_by_tracking_when_there_is_room(
+def test_no_free_section_is_reported_by_the_call_and_by_tracking_once_there_is_one(
     world: World,
 ) -> None:
     """The deviation."""

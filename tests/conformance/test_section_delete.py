@@ -40,7 +40,7 @@ def last_update(checkpoint: Checkpoint, section_id: bytes = b"k") -> int:
 
 @requirement("R103")
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_deleted_section_is_gone_for_everybody_at_once(world: World, kind: int) -> None:
+def test_a_deleted_section_is_gone_for_all_handles_at_once(world: World, kind: int) -> None:
     writer = opened(world, kind)
     readers = [world.open(node, writer.name, READ) for node in world.nodes]
     writer.section_create("k", initial_data=b"value")
@@ -145,7 +145,7 @@ def test_what_was_deleted_does_not_come_back_with_a_node_that_was_away(world: Vi
 @requirement("R105")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("filled", [False, True])
-def test_with_room_for_several_sections_the_empty_id_names_none(
+def test_with_space_for_several_sections_the_empty_id_names_none(
     world: World, kind: int, filled: bool
 ) -> None:
     checkpoint = opened(world, kind, max_sections=2)
@@ -200,7 +200,7 @@ def test_the_default_section_is_created_with_its_checkpoint(world: World, kind: 
 
 
 @requirement("R106")
-def test_the_default_section_tells_when_it_was_written(world: World) -> None:
+def test_the_default_section_shows_when_it_was_written(world: World) -> None:
     checkpoint = opened(world, max_sections=1)
     world.pass_time(MOMENT)
     before_ns = world.now_ns()
@@ -222,7 +222,7 @@ def test_reading_is_no_update(world: World) -> None:
 
 
 @requirement("R106")
-def test_a_section_that_was_made_anew_is_as_old_as_the_new_one(world: World) -> None:
+def test_a_section_that_was_created_again_is_as_old_as_the_new_one(world: World) -> None:
     checkpoint = opened(world)
     checkpoint.section_create("k")
     world.pass_time(MOMENT)

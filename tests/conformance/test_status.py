@@ -1,8 +1,8 @@
 """What a checkpoint tells of itself (R83 to R87)."""
 
 import pytest
+from tests.conformance.concurrent_calls import begin
 from tests.conformance.marks import VIRTUAL, each_transport, on, requirement
-from tests.conformance.meanwhile import begin
 from tests.conformance.shorthand import (
     ALL_MODES,
     ASYNC,
@@ -28,7 +28,7 @@ from ckptd.core.settings import SECOND_NS
 @requirement("R83")
 @each_transport
 @pytest.mark.parametrize("flags", KINDS)
-def test_the_status_tells_what_the_checkpoint_was_created_with(world: World, flags: int) -> None:
+def test_the_status_shows_what_the_checkpoint_was_created_with(world: World, flags: int) -> None:
     wanted = {
         "checkpoint_size": 77,
         "retention_duration": SA_TIME_END,
@@ -43,7 +43,7 @@ def test_the_status_tells_what_the_checkpoint_was_created_with(world: World, fla
 
 @requirement("R83")
 @each_transport
-def test_the_status_tells_the_retention_now_in_force(world: World) -> None:
+def test_the_status_shows_the_retention_now_in_force(world: World) -> None:
     checkpoint = world.open(retention_duration=60 * SECOND_NS)
     assert checkpoint.status_get().creation_attributes.retention_duration == 60 * SECOND_NS
     checkpoint.retention_duration_set(5)
@@ -179,7 +179,7 @@ def test_without_an_active_replica_there_is_no_status(world: World, flags: int) 
         (ALL_MODES, "OK"),
     ],
 )
-def test_the_status_is_for_those_who_may_read(world: World, open_flags: int, code: str) -> None:
+def test_the_status_is_for_handles_with_read(world: World, open_flags: int, code: str) -> None:
     name = world.name()
     world.open("a", name)
     assert outcome(world.open("a", name, open_flags).status_get) == code
@@ -187,7 +187,7 @@ def test_the_status_is_for_those_who_may_read(world: World, open_flags: int, cod
 
 @requirement("R87")
 @pytest.mark.parametrize("open_flags", [WRITE, CREATE, CREATE | WRITE])
-def test_at_b_01_the_status_is_for_everybody(world: World, open_flags: int) -> None:
+def test_at_b_01_every_handle_may_read_the_status(world: World, open_flags: int) -> None:
     name = world.name()
     world.open("a", name)
     wanted = attributes() if open_flags & CREATE else None

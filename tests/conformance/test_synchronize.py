@@ -205,7 +205,7 @@ def test_a_negative_time_out_is_invalid_param(world: World) -> None:
 
 
 @requirement("R139")
-def test_its_time_is_over_while_a_replica_stands_still_and_it_goes_on_by_itself(world: World) -> None:
+def test_its_time_is_over_while_a_replica_is_paused_and_it_continues_on_its_own(world: World) -> None:
     checkpoint = opened(world)
     checkpoint.overwrite("k", b"new")
     checkpoint.synchronize()
@@ -250,7 +250,7 @@ def test_without_a_time_out_of_its_own_it_has_the_librarys(world: VirtualWorld, 
 @requirement("R139", "R145")
 @on(VIRTUAL, why="it is about the time that it takes")
 @pytest.mark.parametrize("kind", ASYNCS)
-def test_it_ends_when_the_replica_that_it_waits_for_is_given_up(world: VirtualWorld, kind: int) -> None:
+def test_it_ends_when_the_replica_that_it_waits_for_is_excluded(world: VirtualWorld, kind: int) -> None:
     checkpoint = opened(world, kind)
     world.cluster.kill("c", silent=True)
     checkpoint.overwrite("k", b"new")
@@ -280,7 +280,7 @@ def test_it_works_without_sections_and_with_one_replica(world: World, kind: int)
 
 @requirement("R141")
 @each_transport
-def test_the_callback_tells_invocation_and_result_in_dispatch(world: World) -> None:
+def test_the_callback_gets_invocation_and_result_in_dispatch(world: World) -> None:
     heard = Heard()
     service = world.service(callbacks=heard.callbacks)
     checkpoint = service.checkpoint_open(world.name(), ALL_MODES, attributes(creation_flags=ASYNC))
@@ -311,7 +311,7 @@ def test_the_callback_is_that_of_the_library_instance_that_opened(world: World) 
 
 @requirement("R139", "R141")
 @on(VIRTUAL, why="frames between nodes are kept back")
-def test_the_callback_tells_of_a_time_out(world: VirtualWorld) -> None:
+def test_the_callback_reports_a_time_out(world: VirtualWorld) -> None:
     heard = Heard()
     service = world.service("a", callbacks=heard.callbacks, timeout_ns=300 * MILLISECOND_NS)
     checkpoint = service.checkpoint_open(world.name(), ALL_MODES, attributes(creation_flags=ASYNC))

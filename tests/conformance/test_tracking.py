@@ -210,7 +210,7 @@ def test_each_update_is_one_callback_with_what_it_touched(world: World, kind: in
 
 @requirement("R144")
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_was_done_before_is_not_told(world: World, kind: int) -> None:
+def test_what_was_done_before_is_not_reported(world: World, kind: int) -> None:
     writer = opened(world, kind)
     program = Program(world, "b")
     program.open(writer.name)
@@ -233,7 +233,7 @@ def test_a_write_of_several_elements_is_one_callback(world: World, kind: int) ->
 
 @requirement("R144")
 @on(VIRTUAL, why="the updates fall into one batch of a weak checkpoint")
-def test_updates_of_one_weak_batch_are_told_together_as_what_became_of_them(world: World) -> None:
+def test_updates_of_one_weak_batch_are_reported_together_with_their_final_outcome(world: World) -> None:
     """The deviation."""
     writer = opened(world, WEAK)
     program = Program(world, "b")
@@ -248,7 +248,7 @@ def test_updates_of_one_weak_batch_are_told_together_as_what_became_of_them(worl
 
 
 @requirement("R144")
-def test_what_is_no_update_of_contents_is_not_told(world: World) -> None:
+def test_what_is_no_update_of_contents_is_not_reported(world: World) -> None:
     writer = opened(world)
     program = Program(world, "b")
     checkpoint = program.open(writer.name)
@@ -269,7 +269,7 @@ def test_what_is_no_update_of_contents_is_not_told(world: World) -> None:
 
 @requirement("R144")
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_handle_that_wrote_is_not_told_and_all_others_are(world: World, kind: int) -> None:
+def test_the_handle_that_wrote_gets_no_report_and_all_others_do(world: World, kind: int) -> None:
     writer = opened(world, kind)
     program, other = Program(world, "a"), Program(world, "b")
     writes, reads = program.open(writer.name, READ | WRITE), program.open(writer.name)
@@ -282,7 +282,7 @@ def test_the_handle_that_wrote_is_not_told_and_all_others_are(world: World, kind
 
 
 @requirement("R144")
-def test_only_what_is_open_for_reading_is_told_of(world: World) -> None:
+def test_only_what_is_open_for_reading_is_reported(world: World) -> None:
     writer, unknown = opened(world), opened(world)
     program = Program(world, "b")
     program.open(writer.name, WRITE)
@@ -297,7 +297,9 @@ def test_only_what_is_open_for_reading_is_told_of(world: World) -> None:
 
 
 @requirement("R144")
-def test_after_track_stop_nothing_is_told_and_after_track_again_what_comes_then(world: World) -> None:
+def test_after_track_stop_nothing_is_reported_and_after_track_again_only_what_comes_then(
+    world: World,
+) -> None:
     writer = opened(world)
     program = Program(world, "b")
     checkpoint = program.open(writer.name)
@@ -313,7 +315,7 @@ def test_after_track_stop_nothing_is_told_and_after_track_again_what_comes_then(
 
 
 @requirement("R144")
-def test_what_was_told_can_be_read(world: World) -> None:
+def test_what_was_reported_can_be_read(world: World) -> None:
     writer = opened(world)
     reader = world.open("c", writer.name, READ)
     program = Program(world, "c")

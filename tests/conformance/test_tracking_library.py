@@ -80,7 +80,7 @@ def changes_heard(world: World, service: CheckpointService, heard: Heard, count:
 @requirement("R144")
 @each_transport
 @pytest.mark.parametrize("kind", [SYNC, ASYNC])
-def test_the_library_tells_each_change_in_its_order(world: World, kind: int) -> None:
+def test_the_library_reports_each_change_in_its_order(world: World, kind: int) -> None:
     writer = opened(world, kind)
     heard = Heard()
     service = world.service("c", callbacks=heard.callbacks)
@@ -125,7 +125,7 @@ def test_the_library_misses_nothing_when_a_node_is_lost(world: World, lost: str)
 
 
 @requirement("R144")
-def test_the_library_tells_the_default_section(world: World) -> None:
+def test_the_library_reports_the_default_section(world: World) -> None:
     writer = opened(world, max_sections=1)
     heard = Heard()
     service = world.service("b", callbacks=heard.callbacks)
@@ -136,7 +136,7 @@ def test_the_library_tells_the_default_section(world: World) -> None:
 
 @requirement("R144")
 @pytest.mark.parametrize("kind", [SYNC, ASYNC, WEAK])
-def test_the_library_does_not_tell_what_was_done_before(world: World, kind: int) -> None:
+def test_the_library_does_not_report_what_was_done_before(world: World, kind: int) -> None:
     writer = opened(world, kind)
     heard = Heard()
     service = world.service("b", callbacks=heard.callbacks)
@@ -149,7 +149,7 @@ def test_the_library_does_not_tell_what_was_done_before(world: World, kind: int)
 
 
 @requirement("R144")
-def test_who_is_far_behind_is_told_what_became_of_each_section(world: World) -> None:
+def test_a_tracker_that_lags_far_gets_the_final_outcome_for_each_section(world: World) -> None:
     """The deviation."""
     writer = opened(world)
     heard = Heard()
@@ -177,7 +177,7 @@ def test_who_is_far_behind_is_told_what_became_of_each_section(world: World) -> 
 
 @requirement("R144")
 @pytest.mark.parametrize("kind", [SYNC, ASYNC, WEAK])
-def test_the_library_does_not_tell_a_handle_what_it_wrote_itself(world: World, kind: int) -> None:
+def test_the_library_does_not_report_to_a_handle_what_it_wrote_itself(world: World, kind: int) -> None:
     writer = opened(world, kind)
     heard = Heard()
     service = world.service("b", callbacks=heard.callbacks)

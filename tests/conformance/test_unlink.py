@@ -41,7 +41,7 @@ def test_an_unlinked_name_is_free_at_once_everywhere(world: World, flags: int) -
 
 @requirement("R66")
 @pytest.mark.parametrize("flags", KINDS)
-def test_who_has_an_unlinked_checkpoint_open_keeps_all_of_it(world: World, flags: int) -> None:
+def test_a_handle_of_an_unlinked_checkpoint_keeps_all_of_it(world: World, flags: int) -> None:
     name = world.name()
     here, there, reader = (
         world.open("a", name, creation_flags=flags),
@@ -84,7 +84,9 @@ def test_the_handles_of_one_process_are_not_touched_by_its_own_unlink(world: Wor
 
 @requirement("R67")
 @pytest.mark.parametrize("flags", [SYNC, ASYNC, SYNC | COLLOCATED])
-def test_a_name_that_was_freed_can_be_created_again_beside_the_old_one(world: World, flags: int) -> None:
+def test_a_name_that_was_freed_can_be_created_again_while_the_old_one_is_open(
+    world: World, flags: int
+) -> None:
     old = world.open("a", creation_flags=SYNC)
     old.section_create("k", initial_data=b"old")
     old.service.checkpoint_unlink(old.name)
@@ -139,7 +141,7 @@ def test_many_of_one_name_live_until_each_is_closed(world: World) -> None:
 
 @requirement("R68")
 @pytest.mark.parametrize("flags", [SYNC, ASYNC, ASYNC | COLLOCATED])
-def test_what_nobody_has_open_is_deleted_at_once_also_in_its_retention(world: World, flags: int) -> None:
+def test_what_no_handle_has_open_is_deleted_at_once_also_in_its_retention(world: World, flags: int) -> None:
     checkpoint = world.open("b", creation_flags=flags, retention_duration=60 * SECOND_NS)
     checkpoint.close()
     assert world.described(checkpoint.name, "b") is not None
@@ -171,7 +173,7 @@ def test_a_name_that_was_closed_and_unlinked_is_that_of_a_new_one_whatever_its_r
 
 @requirement("R69")
 @each_transport
-def test_anybody_may_unlink_with_no_handle(world: World) -> None:
+def test_a_program_without_a_handle_may_unlink(world: World) -> None:
     for node in world.nodes:
         checkpoint = world.open("a")
         world.service(node, ("B", 1, 1)).checkpoint_unlink(checkpoint.name)
@@ -180,7 +182,7 @@ def test_anybody_may_unlink_with_no_handle(world: World) -> None:
 
 @requirement("R69")
 @pytest.mark.parametrize("open_flags", [READ, WRITE, CREATE])
-def test_anybody_may_unlink_whatever_they_opened_it_for(world: World, open_flags: int) -> None:
+def test_every_handle_may_unlink_whatever_it_was_opened_for(world: World, open_flags: int) -> None:
     name = world.name()
     world.open("a", name)
     world.open("b", name, open_flags).service.checkpoint_unlink(name)
@@ -239,7 +241,7 @@ def test_the_retention_of_what_is_unlinked_cannot_be_set(world: World) -> None:
 
 
 @requirement("R75", "R76")
-def test_of_an_unlinked_one_what_is_wrong_with_the_call_is_told_first(world: World) -> None:
+def test_of_an_unlinked_one_what_is_wrong_with_the_call_is_reported_first(world: World) -> None:
     checkpoint = world.open()
     reader = world.open("b", checkpoint.name, READ)
     reader.service.checkpoint_unlink(checkpoint.name)

@@ -1,8 +1,8 @@
 """Updates and replicas: what is acknowledged where, as a whole, in which order (R52 to R55, R59 to R61)."""
 
 import pytest
+from tests.conformance.concurrent_calls import Writing, begin
 from tests.conformance.marks import VIRTUAL, on, requirement, settings
-from tests.conformance.meanwhile import Writing, begin
 from tests.conformance.shorthand import (
     ASYNC,
     COLLOCATED,
@@ -77,7 +77,7 @@ def test_a_sync_update_is_acknowledged_when_the_last_replica_has_it(world: Virtu
 
 @requirement("R52")
 @on(VIRTUAL, why="frames between nodes are kept back")
-def test_each_replica_of_a_sync_checkpoint_serves_reads_by_itself(world: VirtualWorld) -> None:
+def test_each_replica_of_a_sync_checkpoint_serves_reads_on_its_own(world: VirtualWorld) -> None:
     checkpoint = opened(world, SYNC)
     checkpoint.section_create("k", initial_data=b"v")
     reader = world.open("b", checkpoint.name, READ)
@@ -200,7 +200,7 @@ def test_a_write_that_is_refused_has_written_nothing(
 
 @requirement("R59")
 @pytest.mark.parametrize("flags", KINDS)
-def test_who_sees_a_later_update_of_a_writer_sees_the_earlier_ones(world: World, flags: int) -> None:
+def test_a_reader_of_a_later_update_of_a_writer_sees_the_earlier_ones(world: World, flags: int) -> None:
     checkpoint = opened(world, flags)
     for section_id in ("first", "second"):
         checkpoint.section_create(section_id, initial_data=b"0")
@@ -264,7 +264,7 @@ def test_of_what_an_async_writer_did_before_a_loss_only_the_end_may_lack(world: 
 @requirement("R59")
 @on(VIRTUAL, why="frames between nodes are kept back")
 @pytest.mark.parametrize("flags", [ASYNC, WEAK])
-def test_an_async_writer_that_goes_on_after_a_loss_is_not_told_what_it_lost(
+def test_an_async_writer_that_continues_after_a_loss_gets_no_report_of_what_it_lost(
     world: VirtualWorld, flags: int
 ) -> None:
     """The deviation: only the log tells of it."""
@@ -332,7 +332,7 @@ def test_of_two_writers_at_once_all_replicas_show_the_same_order(world: World, f
 
 
 @requirement("R61")
-def test_nobody_is_kept_from_writing_by_somebody_else(world: World) -> None:
+def test_no_writer_is_kept_from_writing_by_another_one(world: World) -> None:
     checkpoint = opened(world, SYNC)
     checkpoint.section_create("k", initial_data=b"----")
     other = world.open("b", checkpoint.name, READ | WRITE)

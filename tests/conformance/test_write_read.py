@@ -1,8 +1,8 @@
 """Write and Overwrite: what they change, what they refuse, and as a whole or not at all (R115 to R125)."""
 
 import pytest
+from tests.conformance.concurrent_calls import begin
 from tests.conformance.marks import VIRTUAL, each_transport, on, requirement
-from tests.conformance.meanwhile import begin
 from tests.conformance.shorthand import (
     ASYNC,
     COLLOCATED,
@@ -79,7 +79,7 @@ def test_a_write_never_shortens_and_grows_where_it_passes_the_end(world: World) 
 
 @requirement("R116")
 @pytest.mark.parametrize("kind", SPREAD)
-def test_a_gap_behind_the_end_reads_as_zeros(world: World, kind: int) -> None:
+def test_a_gap_after_the_end_reads_as_zeros(world: World, kind: int) -> None:
     checkpoint = filled(world, kind)
     checkpoint.write([("one", b"far", 20)])
     checkpoint.section_create("empty")
@@ -184,7 +184,7 @@ def test_an_element_without_bytes_changes_nothing(world: World, kind: int) -> No
 @requirement("R121")
 @pytest.mark.parametrize("fault", ["unknown section", "too large", "offset too large", "negative offset"])
 @pytest.mark.parametrize("place", [0, 1, 4])
-def test_the_lowest_element_at_fault_is_told(world: World, fault: str, place: int) -> None:
+def test_the_lowest_wrong_element_is_returned(world: World, fault: str, place: int) -> None:
     checkpoint = filled(world)
     wrong = {
         "unknown section": ("none", b"x", 0),
@@ -202,7 +202,7 @@ def test_the_lowest_element_at_fault_is_told(world: World, fault: str, place: in
 
 
 @requirement("R121")
-def test_what_is_wrong_by_itself_is_told_before_what_only_the_service_can_tell(world: World) -> None:
+def test_a_fault_of_the_arguments_is_reported_before_what_only_the_service_can_know(world: World) -> None:
     """The order of R7 (arguments, then state) decides which fault is told; of those it is the lowest."""
     checkpoint = filled(world)
     unknown, large = ("none", b"x", 0), ("one", bytes(SECTION_BYTES + 1), 0)

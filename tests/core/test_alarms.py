@@ -25,7 +25,7 @@ def test_a_healthy_cluster_has_no_alarm_and_neither_has_a_change_that_takes_mill
 
 
 @pytest.mark.parametrize("absent_ms", [0, 100, 3000])
-def test_who_asks_is_told_of_missing_copies_from_a_restarts_first_moment_on(absent_ms: int) -> None:
+def test_the_status_shows_missing_replicas_from_a_restarts_first_moment_on(absent_ms: int) -> None:
     """A node that was back said "serving, no alarm" for 0.3 s before it had its replicas."""
     cluster = three_nodes()
     table = cluster.client("a").open()
@@ -51,7 +51,7 @@ def test_who_asks_is_told_of_missing_copies_from_a_restarts_first_moment_on(abse
     assert unready
 
 
-def test_the_copies_of_a_new_checkpoint_that_are_on_their_way_are_no_alarm() -> None:
+def test_the_replicas_of_a_new_checkpoint_that_are_on_their_way_are_no_alarm() -> None:
     cluster = three_nodes()
     cluster.client("a").open(b"first")
     for _ in range(50):
@@ -59,7 +59,7 @@ def test_the_copies_of_a_new_checkpoint_that_are_on_their_way_are_no_alarm() -> 
         assert cluster.node("a").describe(Describe("cluster", None))["alarms"] == []
 
 
-def test_copies_that_are_missing_are_an_alarm_until_they_are_rebuilt() -> None:
+def test_missing_replicas_are_an_alarm_until_they_are_rebuilt() -> None:
     cluster = two_nodes()
     for number in range(5):
         cluster.client("a").open(b"table %d" % number)
@@ -73,7 +73,7 @@ def test_copies_that_are_missing_are_an_alarm_until_they_are_rebuilt() -> None:
     assert [alarms(cluster, node_id) for node_id in "ab"] == [{}, {}]
 
 
-def test_a_spare_node_that_takes_the_copy_ends_the_alarm() -> None:
+def test_a_spare_node_that_takes_the_replica_ends_the_alarm() -> None:
     cluster = nodes("abcd", replicas=2)
     cluster.client("a").open()
     cluster.kill("b")
@@ -82,7 +82,7 @@ def test_a_spare_node_that_takes_the_copy_ends_the_alarm() -> None:
     cluster.check()
 
 
-def test_a_collocated_checkpoint_has_the_copies_that_were_asked_for() -> None:
+def test_a_collocated_checkpoint_has_the_replicas_that_were_asked_for() -> None:
     cluster = three_nodes()
     cluster.client("a").open(flags=SA_CKPT_WR_ALL_REPLICAS | SA_CKPT_CHECKPOINT_COLLOCATED)
     cluster.run(1000)
@@ -100,7 +100,7 @@ def test_a_node_that_waits_says_for_what() -> None:
     assert "not_serving" not in alarms(cluster, "b")
 
 
-def test_a_checkpoint_that_waits_for_its_holders_is_an_alarm_where_the_others_go_on() -> None:
+def test_a_checkpoint_that_waits_for_its_holders_is_an_alarm_where_the_other_nodes_continue() -> None:
     cluster = nodes("abcde", replicas=1)
     cluster.client("e").open(b"far")
     cluster.cut("abc", "de")

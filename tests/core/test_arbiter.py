@@ -237,7 +237,7 @@ def test_nothing_that_waits_happens_while_the_disk_fails_and_all_of_it_when_it_w
     assert context.effects == []
 
 
-def test_an_empty_disk_is_forgetful_and_may_have_installed_anything() -> None:
+def test_an_empty_disk_is_amnesiac_and_may_have_installed_anything() -> None:
     assert RecordStore(context_of("a"), b"").amnesiac
     assert RecordStore(context_of("a"), b"").installed_by_earlier_incarnations > 2**60
     kept = RecordStore(context_of("a"), DiskRecord(installed_epoch=7).pack())
@@ -303,7 +303,7 @@ def test_a_single_voter_decides_alone_with_its_view_on_disk_first() -> None:
     assert parse_disk_record(cluster.disks["a"]).view == cluster.decided[-1][1]
 
 
-def test_every_promise_and_acceptance_is_on_disk_before_it_is_said() -> None:
+def test_every_promise_and_acceptance_is_on_disk_before_it_is_sent() -> None:
     voter = voter_of("b")
     view = bootstrap_view(1, {"a": 1})
     for kind, body, record in (
@@ -398,7 +398,7 @@ def test_the_rule_is_given_the_view_of_the_highest_accepted_ballot() -> None:
     assert not arbiter.busy
 
 
-def test_a_proposer_that_is_behind_waits_for_the_votes_of_all_that_it_asked() -> None:
+def test_a_proposer_that_lags_waits_for_the_votes_of_all_that_it_asked() -> None:
     arbiter = voter_of("a")
     arbiter.propose(lambda current: NoView.BEHIND)
     persist(arbiter)
@@ -440,7 +440,7 @@ def test_nothing_is_proposed_before_a_back_off_is_over_and_the_clock_is_set_for_
     assert arbiter.busy
 
 
-def test_a_proposal_without_a_majority_is_given_up_in_time() -> None:
+def test_a_proposal_without_a_majority_is_abandoned_in_time() -> None:
     arbiter = voter_of("a")
     arbiter.propose(next_view(1))
     assert arbiter.context.deadline_ns == PROPOSAL_NS
@@ -492,7 +492,7 @@ def test_a_vote_of_other_fields_is_the_senders_fault(kind: int, fields: Any) -> 
     assert arbiter.store.record == DiskRecord()
 
 
-def test_a_vote_of_who_is_no_voter_is_the_senders_fault() -> None:
+def test_a_vote_of_a_node_that_is_no_voter_is_the_senders_fault() -> None:
     arbiter = voter_of("a")
     with pytest.raises(FrameError):
         arbiter.receive("z", Frame(Kind.PREPARE, 1, 0, 0, pack_body(["z"])))
@@ -580,7 +580,7 @@ def act(cluster: Cluster, action: str, which: Any) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(ACTIONS, max_size=120))
-def test_no_epoch_gets_two_views_whatever_the_network_does_and_whoever_dies(
+def test_no_epoch_gets_two_views_whatever_the_network_does_and_whichever_node_dies(
     actions: list[tuple[str, Any]],
 ) -> None:
     cluster = Cluster()

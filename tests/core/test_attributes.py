@@ -91,7 +91,7 @@ def test_the_service_holds_at_most_its_own_limit_whatever_a_checkpoint_allows() 
 
 
 @pytest.mark.parametrize("place", range(6))
-def test_a_reopen_that_differs_is_told_in_what(place: int) -> None:
+def test_a_reopen_that_differs_is_answered_with_the_difference(place: int) -> None:
     """That the attributes are other ones was all it said; which one, and what it is, had to be guessed."""
     mine = Attributes(SYNC, *LEGAL)
     fields = mine.fields()

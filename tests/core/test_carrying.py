@@ -74,7 +74,7 @@ def test_a_join_carries_all_answers_that_may_be_kept(flags: int) -> None:
     cluster.check()
 
 
-def test_answers_that_come_while_the_join_goes_on_are_kept_and_trimmed() -> None:
+def test_answers_that_come_during_the_join_are_kept_and_trimmed() -> None:
     cluster = two_nodes(chunk_bytes=200, chunks_in_flight=1, log_bytes_max=0)
     client = cluster.client("a")
     table = client.open()
@@ -320,7 +320,7 @@ def test_a_link_that_breaks_between_two_pieces_costs_no_more_than_these() -> Non
     assert cluster.node("c").reconfiguration.view_change.transfers.incoming == {}
 
 
-def test_a_directory_that_takes_longer_than_a_node_may_be_silent_puts_nobody_out() -> None:
+def test_a_directory_that_takes_longer_than_a_node_may_be_silent_evicts_no_node() -> None:
     cluster = three_nodes(session_grace_ns=10**12, directory_piece_bytes=1)
     cluster.client("b").open().write(b"k", b"v")
     fill_directories(cluster, 10, 20, 4_000)  # 20,000 pieces, two at a time: a virtual second.

@@ -217,7 +217,7 @@ def test_a_synchronous_collocated_checkpoint_has_an_active_replica_always() -> N
 
 
 @pytest.mark.parametrize("flags", KINDS)
-def test_what_has_expired_while_nobody_was_active_goes_as_soon_as_somebody_is(flags: int) -> None:
+def test_what_has_expired_while_no_replica_was_active_goes_as_soon_as_one_is(flags: int) -> None:
     """Seed 6023: it stood there until the next heartbeat."""
     cluster = three_nodes()
     first, second = opened(cluster, flags)
@@ -233,7 +233,7 @@ def test_what_has_expired_while_nobody_was_active_goes_as_soon_as_somebody_is(fl
     assert cluster.contents("b") == {b"lasting": b"v"}
 
 
-def test_a_client_that_moves_takes_its_collocated_copy_along() -> None:
+def test_a_client_that_moves_takes_its_collocated_replica_along() -> None:
     cluster = three_nodes()
     flags = SA_CKPT_WR_ALL_REPLICAS | SA_CKPT_CHECKPOINT_COLLOCATED
     client = cluster.client("a")
@@ -349,7 +349,7 @@ def test_replicas_that_were_opened_while_the_checkpoint_waited_are_made_when_it_
     cluster.check()
 
 
-def test_the_retention_does_not_run_while_nobody_can_open_the_checkpoint() -> None:
+def test_the_retention_does_not_run_while_no_program_can_open_the_checkpoint() -> None:
     cluster = three_nodes()
     table = cluster.client("b").open(flags=SYNC_COLLOCATED, retention_ns=2000 * MILLISECOND_NS)
     table.write(b"k", b"v")

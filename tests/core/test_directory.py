@@ -194,7 +194,7 @@ def test_a_closed_checkpoint_is_retained_from_its_last_close() -> None:
     assert ordered.held() == []
 
 
-def test_a_reopen_ends_a_retention_and_the_next_close_begins_it_anew() -> None:
+def test_a_reopen_ends_a_retention_and_the_next_close_begins_it_again() -> None:
     ordered = Ordered()
     entry = ordered.create()
     ordered.do(DirectoryOp.CLOSE, 11, 1)
@@ -240,7 +240,7 @@ def test_a_new_retention_counts_for_the_next_close_and_not_in_the_attributes() -
     assert ordered.held() == []
 
 
-def test_an_expiration_that_was_ordered_behind_an_open_does_nothing() -> None:
+def test_an_expiration_that_was_ordered_after_an_open_does_nothing() -> None:
     """The open was answered: its checkpoint may not go under it."""
     ordered = Ordered()
     entry = ordered.create()
@@ -270,7 +270,7 @@ def test_an_unlinked_checkpoint_is_kept_while_it_is_open_and_goes_with_its_last_
     assert ordered.held() == []
 
 
-def test_an_unlinked_checkpoint_goes_at_once_when_nobody_has_it_open() -> None:
+def test_an_unlinked_checkpoint_goes_at_once_when_no_program_has_it_open() -> None:
     ordered = Ordered()
     ordered.create()
     ordered.do(DirectoryOp.CLOSE, 11, 1)
@@ -456,7 +456,7 @@ def test_a_checkpoint_waits_for_its_holder_when_no_in_sync_replica_stayed() -> N
     assert (entry.replicas, entry.active, entry.last_in_sync) == ({"a": True}, "a", {})
 
 
-def test_a_checkpoint_is_lost_when_its_only_holder_started_anew() -> None:
+def test_a_checkpoint_is_lost_when_its_only_holder_was_restarted() -> None:
     ordered = Ordered()
     entry = ordered.create(session=12, replicas=("a",))
     _, second, third = views(A | B, B, {"a": 2} | B)
@@ -468,7 +468,7 @@ def test_a_checkpoint_is_lost_when_its_only_holder_started_anew() -> None:
     assert ordered.directory.sessions[12].opens == {}
 
 
-def test_a_checkpoint_is_lost_at_once_when_its_only_holder_is_already_a_new_start() -> None:
+def test_a_checkpoint_is_lost_at_once_when_its_only_holder_has_already_another_incarnation() -> None:
     ordered = Ordered()
     ordered.create(session=12, replicas=("a",))
     installed(ordered, views(A | B, {"a": 2} | B)[-1], "b")
@@ -505,7 +505,7 @@ def test_a_holder_that_is_dead_is_not_awaited() -> None:
     assert (entry.replicas, entry.active, entry.last_in_sync) == ({"a": True}, "a", {})
 
 
-def test_only_the_holder_that_stayed_longest_is_awaited_because_it_may_have_gone_on() -> None:
+def test_only_the_holder_that_stayed_longest_is_awaited_because_it_may_have_continued() -> None:
     """b left in epoch 2 and a in epoch 3, which this directory of epoch 1 has not seen."""
     ordered = Ordered()
     entry = ordered.create(session=13, replicas=("a", "b"))
@@ -543,7 +543,7 @@ def test_the_same_view_makes_the_same_of_the_same_directory() -> None:
     assert there.snapshot(0) == ordered.directory.snapshot(0)
 
 
-def test_a_loss_that_was_finished_on_the_way_to_a_view_is_known_until_no_copy_is_left() -> None:
+def test_a_loss_that_was_finished_on_the_way_to_a_view_is_known_until_no_replica_is_left() -> None:
     """It was forgotten with the installation, and a copy of it went without quarantine (seed 204)."""
     ordered = Ordered()
     first, second, third = views({"a": 1, "b": 1}, {"b": 1}, {"b": 1, "c": 1})

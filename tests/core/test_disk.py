@@ -31,7 +31,7 @@ def test_a_node_whose_disk_is_full_gives_no_vote() -> None:
     assert cluster.contents("a") == {b"k": b"v"}
 
 
-def test_a_coordinator_of_a_pair_does_not_go_on_alone_without_a_disk() -> None:
+def test_a_coordinator_of_a_pair_does_not_continue_alone_without_a_disk() -> None:
     """R3: the epoch is on disk before it serves alone, or the other one could not know after a restart."""
     cluster = two_nodes()
     cluster.client("a").open().write(b"k", b"v")
@@ -57,7 +57,7 @@ def test_a_member_whose_disk_is_full_does_not_serve_in_a_view_that_its_disk_does
 
 
 @pytest.mark.parametrize("full", "ab")
-def test_a_member_that_cannot_install_a_view_is_left_out_so_that_the_others_go_on(full: str) -> None:
+def test_a_member_that_cannot_install_a_view_is_excluded_so_that_the_others_continue(full: str) -> None:
     """Seen with real processes: b's disk was full, c came back, and nobody served until b had room.
 
     The view with all three was decided by a and c, and needed b's acknowledgement for ever. `a` coordinates.

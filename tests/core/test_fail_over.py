@@ -284,7 +284,7 @@ def test_synchronize_returns_when_every_replica_has_what_the_active_one_had() ->
         cluster.check()
 
 
-def test_section_expiration_is_an_update_and_goes_on_after_a_fail_over() -> None:
+def test_section_expiration_is_an_update_and_continues_after_a_fail_over() -> None:
     """SAF 3.6.1: replicas never disagree, and whoever takes over re-arms the timer."""
     cluster = three_nodes()
     writer, other = opened(cluster)
@@ -305,7 +305,7 @@ def test_section_expiration_is_an_update_and_goes_on_after_a_fail_over() -> None
     cluster.check()
 
 
-def test_an_expiration_that_was_put_off_does_not_come_at_its_old_time() -> None:
+def test_an_expiration_that_was_postponed_does_not_come_at_its_old_time() -> None:
     cluster = three_nodes()
     writer, _ = opened(cluster)
     soon = WALL_OFFSET_NS + cluster.now_ns + 100 * MILLISECOND_NS
@@ -316,7 +316,7 @@ def test_an_expiration_that_was_put_off_does_not_come_at_its_old_time() -> None:
     cluster.check()
 
 
-def test_writes_go_on_when_a_backup_dies_and_it_is_rebuilt_when_it_returns() -> None:
+def test_writes_continue_when_a_backup_dies_and_it_is_rebuilt_when_it_returns() -> None:
     cluster = three_nodes()
     writer, other = opened(cluster)
     cluster.kill("b")
@@ -329,7 +329,7 @@ def test_writes_go_on_when_a_backup_dies_and_it_is_rebuilt_when_it_returns() -> 
     cluster.check()
 
 
-def test_a_replica_that_does_not_acknowledge_is_put_out_of_the_view() -> None:
+def test_a_replica_that_does_not_acknowledge_is_evicted_from_the_view() -> None:
     """rules 5.6: heartbeats alone do not keep a stuck node; writes pause for replica_timeout at most."""
     cluster = three_nodes()
     writer, _ = opened(cluster)
@@ -346,7 +346,7 @@ def test_a_replica_that_does_not_acknowledge_is_put_out_of_the_view() -> None:
     assert cluster.contents("b") == {b"k": b"v"}
 
 
-def test_an_active_replica_that_becomes_ready_on_a_new_link_serves_who_waits_for_it() -> None:
+def test_an_active_replica_that_becomes_ready_on_a_new_link_serves_the_requests_that_wait() -> None:
     """The link broke between the updates that it fetched and JOINED. It was ready, and told nobody for 10 s."""
     cluster = nodes("bcde", replicas=4)
     owner = cluster.client("b")

@@ -3,7 +3,7 @@
 from tests.core.lone_liveness import FIRST, GRACE_NS, beat, node, pair, pass_time
 
 
-def test_a_peer_is_heard_until_the_grace_is_over() -> None:
+def test_a_peer_counts_as_alive_until_the_grace_is_over() -> None:
     a, b, _ = pair()
     assert not a.detector.alive("b", FIRST)
     a.heartbeats.receive(beat(b, a))
@@ -24,7 +24,7 @@ def test_a_node_is_alive_to_itself_in_its_own_start_only() -> None:
     assert not a.deaths.proved_dead("unknown", FIRST)
 
 
-def test_a_node_that_left_gave_up_and_is_heard_no_more_and_yet_is_not_dead() -> None:
+def test_a_node_that_left_cleanly_sends_no_heartbeats_and_yet_is_not_dead() -> None:
     a, b, _ = pair()
     b.own.left = True
     a.heartbeats.receive(beat(b, a))

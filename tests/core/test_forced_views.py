@@ -71,7 +71,7 @@ def test_a_view_that_followed_a_forced_one_is_not_outranked_by_its_ballot(arbite
 
 @ARBITERS
 @pytest.mark.parametrize("lost", [False, True])
-def test_a_forced_view_on_the_disk_of_no_member_keeps_nobody_waiting(arbiter: str, lost: bool) -> None:
+def test_a_forced_view_on_the_disk_of_no_member_blocks_no_node(arbiter: str, lost: bool) -> None:
     """c had heard of a's view, and had it on disk, but was not in it."""
     cluster = stopped("abc", arbiter)
     force(cluster, "a")
@@ -128,7 +128,7 @@ def test_a_member_of_a_forced_view_that_a_peer_does_not_know_is_waited_for(arbit
 
 
 @ARBITERS
-def test_an_earlier_accept_loss_does_not_give_up_a_node_that_came_back_since(arbiter: str) -> None:
+def test_an_earlier_accept_loss_does_not_declare_a_node_dead_that_came_back_since(arbiter: str) -> None:
     """c was declared dead at a, came back, and has gone on with b by the operator's word."""
     cluster = stopped("abcde", arbiter)
     cluster.start("a")
@@ -150,9 +150,7 @@ def test_an_earlier_accept_loss_does_not_give_up_a_node_that_came_back_since(arb
     assert not cluster.serving("a"), "c holds what was acknowledged"
 
 
-def test_a_register_that_takes_a_lower_view_over_one_that_was_forced_and_never_installed_keeps_nobody_waiting() -> (
-    None
-):
+def test_a_register_that_takes_a_lower_view_over_a_forced_uninstalled_one_blocks_no_node() -> None:
     """Seed 7272051: c died before it installed the view that it had forced, and went on telling its epoch.
 
     Then the register took a lower view at c as well. The view is on no disk any more.

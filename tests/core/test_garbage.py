@@ -110,7 +110,7 @@ def test_a_body_that_is_no_msgpack_is_refused_or_ends_the_link() -> None:
 @pytest.mark.parametrize(
     "kind", [Kind.ATTACH, Kind.OPEN, Kind.UNLINK, Kind.RETENTION_SET, Kind.TRACK, Kind.DESCRIBE]
 )
-def test_a_request_whose_body_is_none_ends_its_link_and_nobody_elses(kind: int, body: bytes) -> None:
+def test_a_request_whose_body_is_none_ends_only_its_own_link(kind: int, body: bytes) -> None:
     """A DESCRIBE that nests 1,000 arrays ended the node: its text could not be made."""
     cluster = three_nodes()
     table = cluster.client("a").open()
@@ -123,7 +123,7 @@ def test_a_request_whose_body_is_none_ends_its_link_and_nobody_elses(kind: int, 
     cluster.check()
 
 
-def test_a_frame_of_a_peer_from_a_client_ends_its_link_and_nobody_elses() -> None:
+def test_a_frame_of_a_peer_from_a_client_ends_only_its_own_link() -> None:
     cluster = three_nodes()
     table = cluster.client("a").open()
     client = cluster.client("a")

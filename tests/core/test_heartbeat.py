@@ -26,7 +26,7 @@ def test_heartbeats_that_come_twice_or_out_of_order_are_ignored() -> None:
     assert a.peers["b"].heard_ns == heard_ns
 
 
-def test_heartbeats_of_another_cluster_or_of_strangers_are_ignored() -> None:
+def test_heartbeats_of_another_cluster_or_of_unknown_nodes_are_ignored() -> None:
     a, b, _ = pair()
     other = node("b", cluster="another")
     assert a.heartbeats.receive(beat(other, a)) is None
@@ -59,7 +59,7 @@ def test_a_heartbeat_that_is_no_array_of_its_fields_is_the_senders_fault(body: b
         a.heartbeats.receive(beat(b, a)._replace(body=body))
 
 
-def test_a_heartbeat_says_whom_its_sender_hears_and_has_links_to() -> None:
+def test_a_heartbeat_lists_the_nodes_that_its_sender_receives_from_and_has_links_to() -> None:
     a, b, c = node("a"), node("b"), node("c")
     b.heartbeats.receive(beat(a, b))
     b.heartbeats.receive(beat(c, b))

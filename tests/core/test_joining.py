@@ -30,7 +30,7 @@ def filled(cluster: Cluster, flags: int, sections: int = 40) -> Opened:
 
 
 @pytest.mark.parametrize("flags", KINDS)
-def test_a_restarted_node_is_rebuilt_whole_in_chunks_while_writes_go_on(flags: int) -> None:
+def test_a_restarted_node_is_rebuilt_whole_in_chunks_while_writes_continue(flags: int) -> None:
     cluster = three_nodes(**SMALL)
     table = filled(cluster, flags)
     cluster.kill("c")
@@ -91,7 +91,7 @@ def test_only_the_sections_that_differ_and_the_deletions_travel_when_the_updates
     assert cluster.quarantined == []
 
 
-def test_a_tail_that_the_cluster_went_on_without_goes_to_quarantine() -> None:
+def test_a_tail_without_which_the_cluster_continued_goes_to_quarantine() -> None:
     """Nothing is lost in silence, and no two histories are merged (rules 6)."""
     cluster = three_nodes()
     table = filled(cluster, SA_CKPT_WR_ACTIVE_REPLICA, 3)
@@ -218,7 +218,7 @@ def test_a_joining_replica_does_not_become_active_while_the_one_in_sync_is_only_
 
 
 @pytest.mark.parametrize("deleted", [False, True])
-def test_a_copy_that_is_not_wanted_back_goes_to_quarantine_with_what_only_it_had(deleted: bool) -> None:
+def test_a_replica_that_is_not_wanted_back_goes_to_quarantine_with_what_only_it_had(deleted: bool) -> None:
     """Seen in a scenario: another node had taken its place, and ten seconds later it was gone without a word."""
     cluster = nodes("abcde")
     client = cluster.client("b")
@@ -243,7 +243,7 @@ def test_a_copy_that_is_not_wanted_back_goes_to_quarantine_with_what_only_it_had
     assert not any(b"of all" in content for _, content in cluster.quarantined if b"of b alone" not in content)
 
 
-def test_what_a_joining_replica_has_acknowledged_stands_when_it_is_told_that_it_joined() -> None:
+def test_what_a_joining_replica_has_acknowledged_is_in_force_when_it_learns_that_it_joined() -> None:
     """JOINED took its acknowledgement back to what was committed: a write hung, and it was put out for that."""
     cluster = three_nodes(chunk_bytes=200, log_bytes_max=100)
     table = cluster.client("a").open()

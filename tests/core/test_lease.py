@@ -59,7 +59,7 @@ def test_a_lease_takes_the_echo_of_every_member_and_is_the_shortest() -> None:
     assert lease_until_ns(a, view) == START_NS + 2 * MILLISECOND_NS + LEASE_NS
 
 
-def test_who_is_alone_in_its_view_needs_nobody() -> None:
+def test_a_sole_member_of_its_view_needs_no_other_node() -> None:
     assert lease_until_ns(node("a"), bootstrap_view(EPOCH, {"a": FIRST})) == SOLE_MEMBER_LEASE_NS
 
 
@@ -130,7 +130,7 @@ def test_an_older_echo_that_comes_late_does_not_shorten_a_lease() -> None:
     assert lease_until_ns(a, view) == START_NS + 2 * MILLISECOND_NS + LEASE_NS
 
 
-def test_a_frozen_node_echoes_nothing_and_says_no_epoch() -> None:
+def test_a_sealed_node_echoes_nothing_and_names_no_epoch() -> None:
     a, b, view = pair()
     b.heartbeats.receive(beat(a, b))
     b.context.sealed = True
@@ -143,7 +143,7 @@ def test_a_frozen_node_echoes_nothing_and_says_no_epoch() -> None:
     assert (beat(b, a).b, beat(b, a).c) == (EPOCH, START_NS)
 
 
-def test_a_frozen_node_takes_no_lease_from_echoes() -> None:
+def test_a_sealed_node_takes_no_lease_from_echoes() -> None:
     a, b, view = pair()
     a.context.sealed = True
     b.heartbeats.receive(beat(a, b))
@@ -154,7 +154,7 @@ def test_a_frozen_node_takes_no_lease_from_echoes() -> None:
     assert lease_until_ns(a, view) < START_NS
 
 
-def test_a_node_left_behind_may_believe_in_its_lease_no_longer_than_our_last_echo_allows() -> None:
+def test_an_excluded_node_may_believe_in_its_lease_no_longer_than_our_last_echo_allows() -> None:
     a, b, view = pair()
     exchange(a, b)
     echoed_at_ns = b.peers["a"].heard_ns

@@ -152,7 +152,7 @@ def test_a_leave_waits_for_the_node_that_is_being_admitted() -> None:
     cluster.check()
 
 
-def test_a_node_that_gave_up_while_its_disk_wrote_does_not_serve_in_the_view_that_came_of_it() -> None:
+def test_a_node_that_stopped_serving_while_its_disk_wrote_does_not_serve_in_the_resulting_view() -> None:
     """Seed 1657: it said that it serves no more; then its disk was done, it served, and so did its successor."""
     cluster = three_nodes(leave_ns=100 * 10**6)
     cluster.client("a").open().write(b"k", b"v")
@@ -199,7 +199,7 @@ def test_two_that_leave_at_once_do_not_count_on_each_other() -> None:
     cluster.check()
 
 
-def test_of_nodes_that_leave_at_once_the_last_waits_for_who_comes_back() -> None:
+def test_of_nodes_that_leave_at_once_the_last_waits_for_one_that_comes_back() -> None:
     """As after `docker compose restart`: it once was left with exit code 0 by everybody, with all data."""
     cluster = three_nodes()
     client = cluster.client("a")
@@ -253,7 +253,7 @@ def test_restarts_in_quick_succession_lose_nothing(
     cluster.check()
 
 
-def test_who_comes_back_at_the_last_moment_is_still_given_the_copy() -> None:
+def test_a_node_that_comes_back_at_the_last_moment_still_gets_the_replica() -> None:
     cluster = two_nodes(session_grace_ns=60 * 10**9, chunk_bytes=4096)
     table = cluster.client("a").open()
     for number in range(90):
@@ -270,7 +270,7 @@ def test_who_comes_back_at_the_last_moment_is_still_given_the_copy() -> None:
 
 
 @pytest.mark.parametrize("node_ids", ["ab", "abc"])
-def test_the_last_holder_says_what_it_takes_with_it(node_ids: str) -> None:
+def test_the_last_holder_reports_what_is_lost_with_it(node_ids: str) -> None:
     cluster = nodes(node_ids)
     cluster.client("a").open().write(b"k", b"v")
     for node_id in node_ids:
@@ -285,7 +285,7 @@ def test_the_last_holder_says_what_it_takes_with_it(node_ids: str) -> None:
     assert any("the replica of this node was the last" in line for line in cluster.lines)
 
 
-def test_nobody_is_waited_for_where_there_is_nothing_to_hand_over() -> None:
+def test_a_node_with_nothing_to_hand_over_waits_for_no_other() -> None:
     cluster = three_nodes()
     for node_id in "abc":
         cluster.leave(node_id)
@@ -294,7 +294,7 @@ def test_nobody_is_waited_for_where_there_is_nothing_to_hand_over() -> None:
     assert cluster.last_copies == []
 
 
-def test_a_checkpoint_collocated_at_this_node_alone_is_waited_for_by_nobody() -> None:
+def test_no_node_waits_for_a_checkpoint_that_is_collocated_at_this_node_alone() -> None:
     cluster = three_nodes()
     table = cluster.client("b").open(flags=SA_CKPT_WR_ALL_REPLICAS | SA_CKPT_CHECKPOINT_COLLOCATED)
     table.write(b"k", b"v")
@@ -325,7 +325,7 @@ def test_a_collocated_replica_that_is_being_made_is_waited_for() -> None:
 
 
 @pytest.mark.parametrize("node_ids", ["a", "ab", "abc", "abcde"])
-def test_the_operator_stops_the_whole_cluster_and_nobody_waits(node_ids: str) -> None:
+def test_the_operator_stops_the_whole_cluster_and_no_node_waits(node_ids: str) -> None:
     cluster = nodes(node_ids)
     cluster.client("a").open().write(b"k", b"v")
     assert "'x'" in str(cluster.operate(node_ids[0], "stop").payload)
@@ -334,7 +334,7 @@ def test_the_operator_stops_the_whole_cluster_and_nobody_waits(node_ids: str) ->
     assert cluster.last_copies == []
 
 
-def test_a_node_whose_link_is_broken_is_told_of_the_stop_when_it_is_back() -> None:
+def test_a_node_whose_link_is_broken_receives_the_stop_when_it_is_back() -> None:
     cluster = three_nodes()
     cluster.client("a").open().write(b"k", b"v")
     cluster.flap("a", "c", down_ms=20)
@@ -370,7 +370,7 @@ def test_what_a_node_takes_with_it_has_its_name_whatever_becomes_of_the_director
     assert call.answer is not None and "'x'" in str(call.answer.payload)
 
 
-def test_two_that_leave_at_one_moment_do_not_both_count_on_what_the_other_said_before() -> None:
+def test_two_that_leave_at_one_moment_do_not_both_count_on_what_the_other_announced_before() -> None:
     """Each had a heartbeat under way that did not say so yet, and took it for the answer to its own word."""
     cluster = two_nodes()
     cluster.client("a").open().write(b"k", b"v")
@@ -393,7 +393,7 @@ def test_two_that_leave_at_one_moment_do_not_both_count_on_what_the_other_said_b
     assert cluster.left == ["a"]
 
 
-def test_a_leave_waits_again_when_the_other_holder_is_lost_meanwhile() -> None:
+def test_a_leave_waits_again_when_the_other_holder_is_lost_during_it() -> None:
     """It had looked once whether others hold all; then the one that did died, and it left with the only copy."""
     cluster = nodes("abcde", replicas=2, chunk_bytes=4096)
     table = cluster.client("d").open()
@@ -434,7 +434,7 @@ def test_both_of_two_members_may_leave_while_a_third_is_about_to_be_admitted() -
     assert cluster.contents("c") == {b"k": b"v"}
 
 
-def test_a_link_that_only_one_end_believes_in_is_made_anew_beside_a_node_that_leaves() -> None:
+def test_a_link_that_only_one_end_believes_in_is_made_again_next_to_a_node_that_leaves() -> None:
     """Seed 158 with orderly restarts: b waited for a, which was back and never admitted; b left with everything.
 
     a believed in a link that b had lost. Such a link was looked at only where its peer did not leave.
@@ -455,7 +455,7 @@ def test_a_link_that_only_one_end_believes_in_is_made_anew_beside_a_node_that_le
     assert cluster.last_copies == []
 
 
-def test_a_node_that_leaves_and_was_left_out_is_admitted_once_more_so_that_it_can_hand_over() -> None:
+def test_a_node_that_leaves_and_was_excluded_is_admitted_once_more_so_that_it_can_hand_over() -> None:
     """Seed 534 with orderly restarts: it named data as lost that the others had, and kept what only it had."""
     cluster = nodes("abc", replicas=1, session_grace_ns=60 * 10**9)
     cluster.client("c").open().write(b"k", b"v")

@@ -46,7 +46,7 @@ def creating(name: bytes = b"x") -> list[Any]:
 
 
 @pytest.mark.parametrize("flags", [SYNC, ASYNC])
-def test_a_replica_that_refuses_an_update_drops_its_copy_says_so_and_is_rebuilt(flags: int) -> None:
+def test_a_replica_that_refuses_an_update_drops_its_content_reports_that_and_is_rebuilt(flags: int) -> None:
     """OpenSAF's answered OK all the same. No such divergence is known here: the copy is spoilt by hand."""
     cluster = three_nodes()
     table = filled(cluster, flags)
@@ -70,7 +70,7 @@ def test_a_replica_that_refuses_an_update_drops_its_copy_says_so_and_is_rebuilt(
     cluster.check()
 
 
-def test_writes_go_on_while_a_replica_that_refused_an_update_is_rebuilt() -> None:
+def test_writes_continue_while_a_replica_that_refused_an_update_is_rebuilt() -> None:
     cluster = three_nodes(**SMALL)
     table = filled(cluster, SYNC)
     cluster.replica("c").sections.put_raw(b"k03", None)
@@ -248,7 +248,7 @@ def test_a_section_far_larger_than_a_chunk_is_joined(flags: int, restarted: bool
 
 @pytest.mark.parametrize("flags", KINDS)
 @pytest.mark.parametrize("victim", ["a", "c"])
-def test_those_that_stay_are_sent_no_section_again_when_the_membership_changes(
+def test_continuous_members_are_sent_no_section_again_when_the_membership_changes(
     flags: int, victim: str
 ) -> None:
     """openais sent everything to everybody: 100 MB held meant a gap of 3.7 s in all writes."""
@@ -279,7 +279,7 @@ def test_those_that_stay_are_sent_no_section_again_when_the_membership_changes(
 
 
 @pytest.mark.parametrize("flags", [SYNC, ASYNC])
-def test_a_writer_is_told_to_try_again_when_too_much_is_not_acknowledged_and_nothing_is_done(
+def test_a_writer_gets_try_again_when_too_much_is_not_acknowledged_and_nothing_is_done(
     flags: int,
 ) -> None:
     """`pending_bytes_max`: reaching a limit is an answer, never silent growth; the retry is done once."""
@@ -325,7 +325,7 @@ def test_a_refused_connection_proves_nothing_to_a_pair_without_trust_rst() -> No
     assert cluster.contents("a") == {b"k": b"v"}
 
 
-def test_the_coordinator_of_a_pair_without_trust_rst_goes_on_alone_after_the_lease_and_not_at_once() -> None:
+def test_the_coordinator_of_a_pair_without_trust_rst_continues_alone_only_after_the_lease() -> None:
     cluster = two_nodes(trust_rst=False)
     table = cluster.client("a").open()
     table.write(b"k", b"v")
@@ -361,7 +361,7 @@ def test_three_nodes_without_trust_rst_take_over_after_the_grace_and_not_at_once
 
 
 @pytest.mark.parametrize("ways", [["ba"], ["ab"], ["ac", "ca"]])
-def test_writes_go_on_while_a_link_is_stuck_and_heartbeats_pass(ways: list[str]) -> None:
+def test_writes_continue_while_a_link_is_stuck_and_heartbeats_pass(ways: list[str]) -> None:
     """Rules 5.6: one stuck node cannot stop writes. A path that swallows large packets looks like that."""
     cluster = three_nodes(hold_ns=60 * SECOND_NS)
     table = cluster.client("a").open()
@@ -377,7 +377,7 @@ def test_writes_go_on_while_a_link_is_stuck_and_heartbeats_pass(ways: list[str])
     cluster.check()
 
 
-def test_an_active_replica_whose_coordinator_is_stuck_has_it_put_out_by_another() -> None:
+def test_an_active_replica_whose_coordinator_is_stuck_has_it_evicted_by_another() -> None:
     """All waited for each other: the one that is accused cannot put itself out."""
     cluster = three_nodes()
     table = cluster.client("c").open()
@@ -391,7 +391,7 @@ def test_an_active_replica_whose_coordinator_is_stuck_has_it_put_out_by_another(
     cluster.check()
 
 
-def test_a_replica_that_is_heard_and_never_reports_is_put_out() -> None:
+def test_a_replica_that_is_alive_and_never_reports_is_evicted() -> None:
     """The new active replica waited for it without end, and nobody was told."""
     cluster = nodes("abcd", replicas=4)
     table = cluster.client("c").open()

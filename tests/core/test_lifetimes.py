@@ -79,7 +79,7 @@ def test_an_open_checkpoint_never_expires() -> None:
     cluster.check()
 
 
-def test_retention_goes_on_after_a_change_of_coordinator_and_is_never_shorter() -> None:
+def test_retention_continues_after_a_change_of_coordinator_and_is_never_shorter() -> None:
     cluster = three_nodes()
     client = cluster.client("b")
     client.open(retention_ns=TWO_SECONDS).close()

@@ -32,13 +32,13 @@ def test_a_limit_is_nearly_full_from_four_fifths_on(used: int, is_full: bool) ->
     assert full_limits({"x": (used, 100)}) == ({"x": (used, 100)} if is_full else {})
 
 
-def test_what_is_full_is_told_apart_from_what_nearly_is() -> None:
+def test_what_is_full_is_distinguished_from_what_nearly_is() -> None:
     limits = {"x": (100, 100), "y": (79, 100), "z": (80, 100), "over": (7, 5)}
     assert nearly_full(limits) == "full: x 100 of 100, over 7 of 5; nearly full: z 80 of 100"
     assert nearly_full({"y": (79, 100)}) == ""
 
 
-def test_a_node_tells_how_full_its_runtime_is_and_has_an_alarm() -> None:
+def test_a_node_reports_how_full_its_runtime_is_and_has_an_alarm() -> None:
     cluster = nodes("a")
     node = cluster.node("a")
     node.context.transport = Transport(limits=lambda: {"clients": (1, 10), "bytes": (1, 10)})
@@ -50,7 +50,7 @@ def test_a_node_tells_how_full_its_runtime_is_and_has_an_alarm() -> None:
 
 
 @pytest.mark.parametrize("of", ["a view", "a checkpoint"])
-def test_frames_that_came_early_are_counted_of_either_kind(of: str) -> None:
+def test_frames_of_a_future_epoch_or_an_unknown_checkpoint_are_counted(of: str) -> None:
     node = nodes("a").node("a")
     if of == "a view":
         node.peer_frames.future_epoch_frames = [("b", Frame(Kind.COMMIT, 1, 99, 0, b""))] * 8_000
@@ -62,7 +62,7 @@ def test_frames_that_came_early_are_counted_of_either_kind(of: str) -> None:
     assert described(node, 0)["alarms"] == [["limits", "nearly full: early_frames 8000 of 10000"]]
 
 
-def test_a_witness_tells_the_same() -> None:
+def test_a_witness_reports_the_same() -> None:
     transport = Transport(limits=lambda: {"clients": (9, 10)})
     witness = Witness(Settings("w", peers=("a", "b"), witness=True), 1, b"", 0, 0, transport)
     told = described(witness, 0)

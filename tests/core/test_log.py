@@ -31,7 +31,7 @@ def seqs_after(log: UpdateLog, seq: int) -> list[int]:
 # -- order
 
 
-def test_updates_come_back_in_order_behind_any_seq() -> None:
+def test_updates_after_any_seq_come_back_in_order() -> None:
     log = filled((1, 3), (2, 5))
     assert (log.epoch, log.seq) == (2, 5)
     assert [seqs_after(log, seq) for seq in range(7)] == [

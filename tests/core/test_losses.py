@@ -13,7 +13,7 @@ from ckpt_protocol.messages import Op
 
 
 @pytest.mark.parametrize("flags", [SA_CKPT_WR_ACTIVE_REPLICA, SA_CKPT_WR_ACTIVE_REPLICA_WEAK])
-def test_updates_that_nobody_else_got_are_counted_by_whoever_takes_over(flags: int) -> None:
+def test_updates_that_no_other_replica_got_are_counted_by_the_one_that_takes_over(flags: int) -> None:
     cluster = three_nodes()
     table = cluster.client("b").open(flags=flags)
     table.write(b"k", b"v")
@@ -36,7 +36,7 @@ def test_updates_that_nobody_else_got_are_counted_by_whoever_takes_over(flags: i
     assert any("at least 7 of its last updates are lost" in line for line in cluster.lines)
 
 
-def test_nothing_is_said_to_be_lost_where_everybody_had_everything_or_the_role_was_handed_over() -> None:
+def test_no_loss_is_reported_where_all_replicas_had_everything_or_the_role_was_handed_over() -> None:
     cluster = three_nodes()
     table = cluster.client("b").open(flags=SA_CKPT_WR_ACTIVE_REPLICA)
     for number in range(20):
@@ -50,7 +50,7 @@ def test_nothing_is_said_to_be_lost_where_everybody_had_everything_or_the_role_w
         assert "updates_lost_at_least" not in node.context.counters
 
 
-def test_a_loss_is_told_once_and_not_again_at_the_next_take_over() -> None:
+def test_a_loss_is_reported_once_and_not_again_at_the_next_take_over() -> None:
     cluster = three_nodes()
     table = cluster.client("b").open(flags=SA_CKPT_WR_ACTIVE_REPLICA)
     for other in "ac":

@@ -33,7 +33,7 @@ def begin(client: Client, kind: int, handle: int, body: bytes, count: int = MANY
     return calls
 
 
-def test_an_open_for_which_there_is_no_room_is_answered_and_ends_no_node() -> None:
+def test_an_open_without_capacity_is_answered_and_ends_no_node() -> None:
     """It was kept because it was to try again, refused for want of room, and so on: RecursionError."""
     cluster = unavailable(requests_waiting_max=LIMIT)
     calls = begin(cluster.client("a"), Kind.OPEN, 0, EXISTING)
@@ -65,7 +65,7 @@ def test_requests_of_one_client_that_a_node_holds_are_few_and_the_others_wait_in
     cluster.check()
 
 
-def test_that_a_client_is_gone_does_not_wait_for_what_it_asked_and_nobody_can_answer() -> None:
+def test_the_end_of_a_client_does_not_wait_for_a_request_of_it_that_no_node_can_answer() -> None:
     cluster = unavailable(unanswered_per_link=LIMIT)
     client = cluster.client("a")
     begin(client, Kind.OPEN, 0, EXISTING)
@@ -80,7 +80,7 @@ def test_that_a_client_is_gone_does_not_wait_for_what_it_asked_and_nobody_can_an
     assert client.session not in node.directory.sessions
 
 
-def test_what_was_held_over_a_fail_over_goes_on_at_once_and_in_order() -> None:
+def test_what_was_parked_over_a_fail_over_continues_at_once_and_in_order() -> None:
     cluster = three_nodes(unanswered_per_link=LIMIT)
     active = cluster.client("a").open()
     active.write(b"k", b"v")
@@ -116,7 +116,7 @@ def test_reads_that_ask_what_is_committed_are_few_for_one_client() -> None:
 
 
 @pytest.mark.parametrize("more", [[], [Kind.OPEN]])
-def test_a_ping_may_take_back_all_that_its_lane_waits_for_and_what_comes_with_it_is_served(
+def test_a_ping_may_withdraw_all_that_its_lane_waits_for_and_what_comes_with_it_is_served(
     more: list[int],
 ) -> None:
     """The lane was gone by then: the node raised, or what came behind the PING was lost (seed 7018342)."""

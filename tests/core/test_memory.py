@@ -39,7 +39,7 @@ def test_what_goes_beyond_the_limit_is_refused_and_changes_nothing() -> None:
     cluster.check()
 
 
-def test_a_full_node_still_overwrites_shrinks_and_deletes_and_has_room_again_then() -> None:
+def test_a_full_node_still_overwrites_shrinks_and_deletes_and_has_capacity_again_then() -> None:
     cluster = three_nodes(memory_bytes_max=LIMIT)
     count = filled(cluster)
     table = cluster.client("c").open_existing()
@@ -54,7 +54,7 @@ def test_a_full_node_still_overwrites_shrinks_and_deletes_and_has_room_again_the
     cluster.check()
 
 
-def test_half_of_an_atomic_update_is_never_left_when_the_other_half_has_no_room() -> None:
+def test_half_of_an_atomic_update_is_never_kept_when_the_other_half_exceeds_the_capacity() -> None:
     cluster = three_nodes(memory_bytes_max=LIMIT)
     filled(cluster)
     table = cluster.client("a").open_existing()
@@ -141,7 +141,7 @@ def test_a_new_checkpoint_has_no_fewer_replicas_for_want_of_memory() -> None:
     assert cluster.in_sync("a", b"fresh") == ["a", "b"]
 
 
-def test_a_copy_for_which_there_is_no_memory_is_put_off_until_there_is() -> None:
+def test_a_replica_without_memory_is_deferred_until_there_is_some() -> None:
     cluster = Cluster("abc", chunk_bytes=4000)
     cluster.hosts["c"].settings = Settings("c", peers=("a", "b"), memory_bytes_max=LIMIT, chunk_bytes=4000)
     cluster.start("a", "b")
@@ -161,7 +161,7 @@ def test_a_copy_for_which_there_is_no_memory_is_put_off_until_there_is() -> None
     cluster.check()
 
 
-def test_sections_count_at_once_wherever_they_are_staged_and_not_only_when_all_is_counted_anew() -> None:
+def test_sections_count_at_once_in_every_state_and_not_only_when_all_is_counted_again() -> None:
     """A node that was not active counted the content of a new section, and not what the section itself takes."""
     cluster = three_nodes(memory_bytes_max=LIMIT)
     table = cluster.client("a").open(sections_max=1000)
@@ -179,7 +179,7 @@ def test_sections_count_at_once_wherever_they_are_staged_and_not_only_when_all_i
     cluster.check()
 
 
-def test_a_copy_of_small_sections_counts_what_the_sections_take_while_it_is_made() -> None:
+def test_a_replica_of_small_sections_counts_what_the_sections_take_while_it_is_made() -> None:
     cluster = Cluster("abc")
     cluster.hosts["c"].settings = Settings("c", peers=("a", "b"), memory_bytes_max=LIMIT)
     cluster.start("a", "b")
@@ -192,7 +192,7 @@ def test_a_copy_of_small_sections_counts_what_the_sections_take_while_it_is_made
     assert cluster.in_sync("a") == ["a", "b"]
 
 
-def test_what_waits_at_a_node_is_bounded_and_more_is_told_to_try_again() -> None:
+def test_what_waits_at_a_node_is_bounded_and_more_is_answered_try_again() -> None:
     cluster = three_nodes(requests_waiting_max=50, hold_ns=10**10)
     table = cluster.client("a").open()
     cluster.kill("b", silent=True)
@@ -217,7 +217,7 @@ def test_what_waits_takes_no_more_bytes_than_it_may() -> None:
     assert 6 <= len(cluster.node("a").requests.waiting.parked) <= 8
 
 
-def test_a_copy_for_which_there_is_no_room_makes_nobody_wait() -> None:
+def test_a_replica_without_capacity_makes_no_other_node_wait() -> None:
     """All its chunks were under way: it was told that it had joined, and every write waited for it, again and again."""
     cluster = Cluster("abc")
     cluster.hosts["c"].settings = Settings("c", peers=("a", "b"), memory_bytes_max=400_000)
@@ -238,7 +238,7 @@ def test_a_copy_for_which_there_is_no_room_makes_nobody_wait() -> None:
     assert cluster.node("c").context.counters["joins_without_memory"] > 2, "it is tried again"
 
 
-def test_a_node_that_has_room_again_takes_the_copies_that_are_missing() -> None:
+def test_a_node_that_has_capacity_again_takes_the_replicas_that_are_missing() -> None:
     cluster = nodes("abcd", replicas=3, memory_bytes_max=400_000)
     cluster.client("b").open().write(b"k", b"v")
     holders = cluster.in_sync("b")

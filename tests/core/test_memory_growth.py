@@ -30,7 +30,7 @@ def table(**sections: bytes) -> SectionTable:
     return made
 
 
-def test_a_hundred_writes_far_behind_the_end_are_refused_before_anything_is_built() -> None:
+def test_a_hundred_writes_far_after_the_end_are_refused_before_anything_is_built() -> None:
     """An UPDATE of 1.5 KB made a node allocate 6.4 GB: the limit was looked at once the sections were built."""
     cluster = nodes("a", memory_bytes_max=64 * MIB)
     opened = cluster.client("a").open(sections_max=1000, section_bytes_max=BUILT_BYTES_MAX)
@@ -145,7 +145,7 @@ def test_ids_that_a_client_took_in_advance_are_passed_over_once() -> None:
         assert made == [(1000 + seq).to_bytes(8, "big")]
 
 
-def test_a_search_for_a_free_id_ends_and_the_next_one_goes_on_behind_it(
+def test_a_search_for_a_free_id_ends_and_the_next_one_continues_after_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sections_module, "GENERATED_TRIES_MAX", 10)

@@ -20,7 +20,7 @@ def blocked_pair() -> Cluster:
 
 
 @pytest.mark.parametrize("said", [("accept-loss", "a"), ("force-active",)])
-def test_a_blocked_node_of_a_pair_goes_on_when_the_operator_says_so(said: tuple[str, ...]) -> None:
+def test_a_blocked_node_of_a_pair_continues_on_an_operator_command(said: tuple[str, ...]) -> None:
     cluster = blocked_pair()
     answer = cluster.operate("b", *said)
     assert answer.code == OK and "quarantine" in answer.payload
@@ -55,13 +55,13 @@ def b_alone_stands(cluster: Cluster) -> None:
     assert [node_id for node_id, content in cluster.quarantined if b"by a alone" in content] == ["a"]
 
 
-def test_what_the_given_up_side_had_acknowledged_goes_to_quarantine_when_it_comes_back() -> None:
+def test_what_the_side_declared_dead_had_acknowledged_goes_to_quarantine_when_it_comes_back() -> None:
     cluster = given_up_and_alive()
     cluster.heal()
     b_alone_stands(cluster)
 
 
-def test_a_minority_goes_on_when_the_operator_forces_it() -> None:
+def test_a_minority_continues_when_the_operator_forces_it() -> None:
     cluster = three_nodes()
     table = cluster.client("a").open()
     table.write(b"k", b"v")
@@ -101,7 +101,7 @@ def test_a_cold_start_with_a_node_missing_is_made_when_the_operator_says_so() ->
     cluster.check()
 
 
-def test_a_cold_start_goes_on_when_the_missing_node_counts_as_dead() -> None:
+def test_a_cold_start_continues_when_the_missing_node_counts_as_dead() -> None:
     cluster = three_nodes()
     for node_id in "abc":
         cluster.kill(node_id, silent=True)
@@ -127,7 +127,7 @@ def test_one_node_of_three_that_is_left_is_bootstrapped_alone() -> None:
     assert cluster.contents("a") == {b"k": b"v"}
 
 
-def test_a_checkpoint_that_waits_for_a_node_is_given_up_with_that_node() -> None:
+def test_a_checkpoint_that_waits_for_a_node_is_lost_when_that_node_is_declared_dead() -> None:
     cluster = nodes("abcde", replicas=2)
     table = cluster.client("e").open()
     table.write(b"k", b"v")
@@ -181,7 +181,7 @@ def test_a_drained_node_has_handed_over_when_the_operator_gets_the_answer() -> N
     cluster.check()
 
 
-def test_what_goes_on_without_a_lost_holder_is_rebuilt_elsewhere() -> None:
+def test_what_continues_without_a_lost_holder_is_rebuilt_elsewhere() -> None:
     cluster = nodes("abcde", replicas=2)
     cluster.client("e").open().write(b"k", b"v")
     first, second = cluster.in_sync("a")
@@ -243,7 +243,7 @@ def test_of_two_sides_that_were_forced_apart_one_goes_to_quarantine() -> None:
     assert [node_id for node_id, content in cluster.quarantined if b"by " in content] == [lost]
 
 
-def test_a_node_without_data_is_not_bootstrapped_while_it_hears_one_that_has_some() -> None:
+def test_a_node_without_data_is_not_bootstrapped_while_it_receives_heartbeats_of_one_that_has_some() -> None:
     """It would have taken those that serve into its new, empty history: bootstrap gives up what is missing, no more."""
     cluster = three_nodes()
     cluster.client("a").open().write(b"k", b"v")
@@ -257,7 +257,7 @@ def test_a_node_without_data_is_not_bootstrapped_while_it_hears_one_that_has_som
     assert cluster.contents("c") == {b"k": b"v"}
 
 
-def test_the_side_that_was_given_up_does_not_take_the_other_in_before_it_has_heard_of_its_view() -> None:
+def test_the_side_that_was_declared_dead_does_not_admit_the_other_before_it_has_received_its_view() -> None:
     """Heartbeats passed first when the cut healed: the side that was given up admitted the other one, in an epoch
     above that of the operator's word, and what had been acknowledged by that word was lost (seed 9110798)."""
     cluster = given_up_and_alive()
@@ -318,7 +318,7 @@ def test_a_voter_that_lost_its_disk_after_the_operators_word_abstains_all_the_sa
 
 @pytest.mark.parametrize("arbiter", ["majority", "etcd"])
 @pytest.mark.parametrize("verb", ["force-active", "bootstrap"])
-def test_a_command_that_waits_for_a_slow_disk_is_void_once_the_cluster_went_on(
+def test_a_command_that_waits_for_a_slow_disk_is_discarded_once_the_cluster_has_continued(
     arbiter: str, verb: str
 ) -> None:
     """It came true when the disk answered: c outranked a and b, and what they acknowledged was lost to that."""
@@ -348,7 +348,7 @@ def test_a_command_that_waits_for_a_slow_disk_is_void_once_the_cluster_went_on(
     assert {cluster.contents(node_id)[b"k"] for node_id in "abc"} == {b"v"} and not cluster.quarantined
 
 
-def test_a_command_that_waits_for_a_slow_disk_is_void_once_its_node_serves_again() -> None:
+def test_a_command_that_waits_for_a_slow_disk_is_discarded_once_its_node_serves_again() -> None:
     """Nothing was decided meanwhile: all three are in the view that they were in before."""
     cluster = three_nodes()
     table = cluster.client("b").open(flags=SA_CKPT_WR_ACTIVE_REPLICA)
@@ -389,7 +389,7 @@ def test_a_command_to_a_node_whose_disk_is_full_decides_nothing(full_before: boo
     cluster.until(lambda: cluster.serving("c"))
 
 
-def test_a_take_over_that_waits_for_a_slow_disk_is_void_once_the_other_node_is_heard() -> None:
+def test_a_take_over_that_waits_for_a_slow_disk_is_discarded_once_the_other_node_sends_heartbeats() -> None:
     """b took over when a counted as lost, and its disk was slow: a was back, and acknowledged more."""
     cluster = two_nodes()
     table = cluster.client("a").open()
@@ -473,7 +473,7 @@ def test_a_vote_under_way_that_fails_leaves_no_refused_command_on_disk() -> None
     assert all(node.context.epoch < EPOCH_JUMP_DATA_LOSS for node in cluster.running())
 
 
-def test_a_command_that_only_a_dead_start_knew_of_keeps_nobody_out() -> None:
+def test_a_command_that_only_a_dead_incarnation_knew_of_excludes_no_node() -> None:
     """Its view was on disk when its node died. The other members had not heard of it, and waited for word of it."""
     cluster = nodes("abcd", arbiter="etcd")
     cluster.client("b").open().write(b"k", b"v")
@@ -508,7 +508,7 @@ def test_of_two_commands_that_wait_for_a_slow_disk_the_second_counts() -> None:
     cluster.until(lambda: cluster.serving("c"))
 
 
-def test_a_node_that_an_operator_had_go_on_alone_is_admitted_where_the_others_went_on_too() -> None:
+def test_a_node_that_an_operator_had_continue_alone_is_admitted_where_the_others_continued_too() -> None:
     """Seed 7170870: a waited for ever for word of b's view, which died with b's earlier start."""
     cluster = Cluster("ab", arbiter="etcd")
     cluster.start("b")
@@ -530,7 +530,9 @@ def test_a_node_that_an_operator_had_go_on_alone_is_admitted_where_the_others_we
 
 
 @pytest.mark.parametrize("restarts", [False, True])
-def test_a_voter_that_took_a_lower_view_still_tells_that_its_own_forced_view_is_over(restarts: bool) -> None:
+def test_a_voter_that_took_a_lower_view_still_reports_that_its_own_forced_view_is_over(
+    restarts: bool,
+) -> None:
     """Seed 7238163: b waited for ever for word of a's view, of which a's disk had only the epoch left.
 
     a had gone on alone by the operator's word, died, and came back. Before c heard a, it had a vote for a view
@@ -568,7 +570,7 @@ def test_a_voter_that_took_a_lower_view_still_tells_that_its_own_forced_view_is_
 
 
 @pytest.mark.parametrize("arbiter", ["majority", "etcd"])
-def test_a_forced_view_of_which_only_the_epoch_is_left_keeps_nobody_waiting(arbiter: str) -> None:
+def test_a_forced_view_of_which_only_the_epoch_is_left_blocks_no_node(arbiter: str) -> None:
     """Seed 7249460: b and c had gone on by the operator's word. Both died, and c lost its disk.
 
     b's disk has the epoch of the view and not its members, so all waited for ever for word of it.
@@ -592,7 +594,7 @@ def test_a_forced_view_of_which_only_the_epoch_is_left_keeps_nobody_waiting(arbi
     assert cluster.node("a").context.epoch > forced_epoch
 
 
-def test_a_command_that_waits_for_a_slow_disk_is_void_once_a_newer_view_was_decided() -> None:
+def test_a_command_that_waits_for_a_slow_disk_is_discarded_once_a_newer_view_was_decided() -> None:
     """The node decided, and installed, the older view behind the newer one, and served in it (seed 7122780)."""
     cluster = Cluster("abc")
     cluster.start("a")

@@ -6,7 +6,7 @@ from tests.core.cluster import two_nodes
 from ckpt_protocol.codes import NOT_EXIST, TRY_AGAIN
 
 
-def test_the_coordinator_of_a_pair_goes_on_alone_and_the_other_one_blocks() -> None:
+def test_the_coordinator_of_a_pair_continues_alone_and_the_other_one_blocks() -> None:
     cluster = two_nodes()
     table = cluster.client("b").open()
     other = cluster.client("a").open_existing()
@@ -26,7 +26,7 @@ def test_the_coordinator_of_a_pair_goes_on_alone_and_the_other_one_blocks() -> N
     cluster.check()
 
 
-def test_the_other_one_of_a_pair_goes_on_when_the_coordinator_is_proved_dead() -> None:
+def test_the_other_one_of_a_pair_continues_when_the_coordinator_is_proved_dead() -> None:
     cluster = two_nodes()
     table = cluster.client("b").open()
     table.write(b"k", b"v")
@@ -38,7 +38,7 @@ def test_the_other_one_of_a_pair_goes_on_when_the_coordinator_is_proved_dead() -
 
 
 @pytest.mark.parametrize("silent", [True, False])
-def test_a_pairs_silence_or_an_old_refusal_promotes_nobody(silent: bool) -> None:
+def test_a_pairs_silence_or_an_old_refusal_promotes_no_node(silent: bool) -> None:
     """R1: a refused connection proves a death only if the lost one's lease on us was fresh."""
     cluster = two_nodes()
     table = cluster.client("b").open()
@@ -52,7 +52,7 @@ def test_a_pairs_silence_or_an_old_refusal_promotes_nobody(silent: bool) -> None
     assert "coordinator a" in cluster.node("b").reconfiguration.describe_wait()
 
 
-def test_a_restarted_coordinator_that_went_on_alone_stops_the_other_from_promoting() -> None:
+def test_a_restarted_coordinator_that_continued_alone_stops_the_other_from_promoting() -> None:
     """R3: the epoch on its disk is above ours. Its newer data died with it, and ours is not served in its place."""
     cluster = two_nodes()
     table = cluster.client("a").open()
@@ -69,7 +69,7 @@ def test_a_restarted_coordinator_that_went_on_alone_stops_the_other_from_promoti
     cluster.check()
 
 
-def test_a_restarted_coordinator_that_did_not_go_on_alone_lets_the_other_promote() -> None:
+def test_a_restarted_coordinator_that_did_not_continue_alone_lets_the_other_promote() -> None:
     cluster = two_nodes()
     table = cluster.client("b").open()
     table.write(b"k", b"v")

@@ -183,7 +183,7 @@ def test_whatever_the_body_only_a_frame_error_escapes(kind: int, a: int, b: int,
 
 
 @pytest.mark.parametrize("infinite", [float("inf"), float("-inf"), float("nan")])
-def test_a_strangers_heartbeat_with_an_infinity_is_counted_and_dropped(infinite: float) -> None:
+def test_a_heartbeat_of_an_unknown_sender_with_an_infinity_is_counted_and_dropped(infinite: float) -> None:
     """`int` of it raised OverflowError, and anybody could end a node that has no key."""
     cluster = three_nodes()
     node = cluster.node("a")
@@ -194,7 +194,7 @@ def test_a_strangers_heartbeat_with_an_infinity_is_counted_and_dropped(infinite:
     cluster.check()
 
 
-def test_an_epoch_that_leaves_no_room_for_the_next_is_none() -> None:
+def test_an_epoch_that_leaves_no_number_for_the_next_is_none() -> None:
     """A creation id holds 24 bits of the epoch: one forged epoch made all that followed too large for a frame."""
     good = next(frame for frame in PARSED if frame.kind == "HEARTBEAT")
     fields = unpack_body(good.body)
@@ -206,7 +206,7 @@ def test_an_epoch_that_leaves_no_room_for_the_next_is_none() -> None:
         parse_heartbeat(frame_of(good, good.body)._replace(b=EPOCH_MAX + 1), {})
 
 
-def test_garbage_that_came_early_ends_its_own_link_when_its_epoch_begins() -> None:
+def test_garbage_of_a_future_epoch_ends_its_own_link_when_its_epoch_begins() -> None:
     """It was kept unread until the view was installed, and then raised out of the installation."""
     cluster = three_nodes()
     table = cluster.client("a").open()

@@ -71,7 +71,7 @@ def test_a_start_that_was_taken_for_dead_and_answers_is_alive() -> None:
     assert a.deaths.proved_dead("b", FIRST - 1)
 
 
-def test_a_refused_connection_proves_death_when_the_node_was_just_heard() -> None:
+def test_a_refused_connection_proves_death_when_a_heartbeat_has_just_arrived() -> None:
     a, _ = linked_pair()
     pass_time(LEASE_NS - 1, a)
     assert a.deaths.on_connection_refused("b")
@@ -81,7 +81,7 @@ def test_a_refused_connection_proves_death_when_the_node_was_just_heard() -> Non
     assert not a.deaths.on_connection_refused("b")
 
 
-def test_a_refused_connection_proves_nothing_when_the_node_was_not_just_heard() -> None:
+def test_a_refused_connection_proves_nothing_when_no_heartbeat_has_just_arrived() -> None:
     a, _ = linked_pair()
     pass_time(LEASE_NS, a)
     assert not a.deaths.on_connection_refused("b")
@@ -101,14 +101,14 @@ def test_a_refused_connection_proves_nothing_while_there_is_a_link() -> None:
     assert not a.deaths.proved_dead("b", FIRST)
 
 
-def test_a_refused_connection_proves_nothing_about_a_start_that_was_never_heard() -> None:
+def test_a_refused_connection_proves_nothing_about_an_incarnation_that_sent_no_heartbeat() -> None:
     a, _ = linked_pair()
     a.deaths.on_incarnation_answered(a.peers["b"], FIRST + 1)
     assert not a.deaths.on_connection_refused("b")
     assert not a.deaths.proved_dead("b", FIRST + 1)
 
 
-def test_a_refused_connection_proves_nothing_about_who_was_never_heard() -> None:
+def test_a_refused_connection_proves_nothing_about_a_node_that_sent_no_heartbeat() -> None:
     a = node("a")
     assert not a.deaths.on_connection_refused("b")
     assert not a.deaths.on_connection_refused("unknown")
@@ -126,7 +126,7 @@ def test_the_epoch_of_a_refusal_is_remembered_only_when_its_echoes_were_fresh(fr
     assert a.peers["b"].lease_fresh_at_death == ((FIRST, EPOCH) if fresh else (0, 0))
 
 
-def test_a_dead_start_is_not_heard_again_when_its_heartbeats_come_late() -> None:
+def test_a_dead_incarnation_is_not_alive_again_when_its_heartbeats_come_late() -> None:
     a, b = linked_pair()
     assert a.deaths.on_connection_refused("b")
     pass_time(MILLISECOND_NS, a, b)

@@ -71,7 +71,7 @@ def test_a_body_that_is_built_before_it_is_refused_counts_by_its_bytes(kind: int
 
 
 @pytest.mark.parametrize("last", [[b"k", 1, None], [b"none", 0, None]], ids=["too much", "missing"])
-def test_a_read_copies_nothing_before_it_is_refused(last: list[object]) -> None:
+def test_a_refused_read_has_duplicated_nothing(last: list[object]) -> None:
     table = nodes("a").client("a").open(section_bytes_max=MIB)
     table.write(b"k", bytes(MIB))
     elements = [[b"k", 1, MIB // 2]] * (CALL_BYTES_MAX // (MIB // 2))
@@ -92,7 +92,7 @@ def test_ids_that_are_tried_for_a_section_without_one_count() -> None:
     assert work >= 255 >> PASSED_SHIFT
 
 
-def test_reads_beside_pending_updates_count_what_they_look_through() -> None:
+def test_reads_next_to_pending_updates_count_what_they_look_through() -> None:
     cluster = three_nodes()
     table = cluster.client("a").open(sections_max=1000)
     ids = [b"%d" % number for number in range(2 * SECTION_LOOKUPS_MAX)]
@@ -132,7 +132,7 @@ def test_expiration_times_that_count_no_more_are_not_kept_for_ever() -> None:
     assert not cluster.replica("a").sections.sections
 
 
-def test_a_page_behind_the_last_checkpoint_counts_those_that_it_passes_over() -> None:
+def test_a_page_after_the_last_checkpoint_counts_those_that_it_passes_over() -> None:
     cluster = nodes("a")
     client = cluster.client("a")
     for number in range(100):

@@ -13,7 +13,7 @@ def on_etcd(node_ids: str) -> Cluster:
     return nodes(node_ids, arbiter="etcd")
 
 
-def test_of_two_nodes_the_one_that_reaches_the_register_goes_on() -> None:
+def test_of_two_nodes_the_one_that_reaches_the_register_continues() -> None:
     for survivor, cut_off in (("a", "b"), ("b", "a")):
         cluster = on_etcd("ab")
         table = cluster.client(survivor).open()
@@ -30,7 +30,7 @@ def test_of_two_nodes_the_one_that_reaches_the_register_goes_on() -> None:
         assert cluster.contents(cut_off) == {b"k": b"w"}
 
 
-def test_only_one_of_two_sides_that_both_reach_the_register_goes_on() -> None:
+def test_only_one_of_two_sides_that_both_reach_the_register_continues() -> None:
     cluster = on_etcd("ab")
     cluster.client("a").open().write(b"k", b"v")
     cluster.cut("a", "b")
@@ -38,7 +38,7 @@ def test_only_one_of_two_sides_that_both_reach_the_register_goes_on() -> None:
     assert [cluster.serving("a"), cluster.serving("b")].count(True) == 1
 
 
-def test_without_the_register_the_service_goes_on_views_wait_and_an_alarm_says_so() -> None:
+def test_without_the_register_the_service_continues_views_wait_and_there_is_an_alarm() -> None:
     cluster = on_etcd("abc")
     table = cluster.client("a").open()
     cluster.cut_register("abc")
@@ -65,7 +65,7 @@ def test_a_swap_whose_answer_was_lost_is_found_in_the_register() -> None:
     assert cluster.register.revision == 2, "the founding view and the next one: it was not swapped twice"
 
 
-def test_a_node_learns_from_the_register_that_it_was_left_behind() -> None:
+def test_a_node_learns_from_the_register_that_it_was_excluded() -> None:
     cluster = on_etcd("abc")
     cluster.client("a").open().write(b"k", b"v")
     cluster.cut("a", "b")
@@ -113,7 +113,7 @@ def test_an_answer_to_an_older_question_counts_for_nothing() -> None:
     assert decided == [bootstrap_view(9, {"a": 1})]
 
 
-def test_a_node_that_left_while_the_register_was_read_proposes_no_view_of_nobody() -> None:
+def test_a_node_that_left_while_the_register_was_read_proposes_no_empty_view() -> None:
     """Seed 23605: it was about to admit another one, whose link broke, and was asked to leave."""
     cluster = on_etcd("ab")
     cluster.kill("b")

@@ -32,7 +32,7 @@ def test_a_checkpoint_stays_when_it_is_opened_before_its_expiry_is_ordered() -> 
     assert creation_id in directory.checkpoints
 
 
-def test_retention_begins_anew_when_a_checkpoint_is_opened_and_closed_before_its_expiry_is_ordered() -> None:
+def test_retention_begins_again_when_a_checkpoint_is_opened_and_closed_before_its_expiry_is_ordered() -> None:
     directory, creation_id, since_seq = closed_checkpoint()
     apply(directory, DirectoryOp.OPEN, 7, 2, creation_id, 7)
     apply(directory, DirectoryOp.CLOSE, 7, 2)

@@ -111,7 +111,7 @@ def test_an_update_that_was_pending_when_the_active_node_died_is_applied_once() 
     cluster.check()
 
 
-def test_a_forwarded_request_is_sent_anew_after_a_fail_over_and_applied_once() -> None:
+def test_a_forwarded_request_is_sent_again_after_a_fail_over_and_applied_once() -> None:
     cluster = three_nodes()
     table = opened_at(cluster, "c", SA_CKPT_WR_ALL_REPLICAS)
     cluster.hold("a", "c")
@@ -194,7 +194,7 @@ def test_answers_below_the_lowest_unanswered_request_are_forgotten() -> None:
 @pytest.mark.parametrize("node_id", ["a", "b"])
 @pytest.mark.parametrize("flags", [SA_CKPT_WR_ALL_REPLICAS, SA_CKPT_WR_ACTIVE_REPLICA])
 @pytest.mark.parametrize("kind", [Kind.UPDATE, Kind.RETENTION_SET])
-def test_a_request_below_the_lowest_unanswered_one_is_not_done_and_nobody_knows_of_it(
+def test_a_request_below_the_lowest_unanswered_one_is_not_done_and_its_outcome_is_unknown(
     kind: int, flags: int, node_id: str
 ) -> None:
     cluster = three_nodes()
@@ -212,7 +212,7 @@ def test_a_request_below_the_lowest_unanswered_one_is_not_done_and_nobody_knows_
     cluster.check()
 
 
-def test_a_request_that_its_caller_gave_up_does_not_count_for_ever_where_it_is_passed_on_again() -> None:
+def test_a_request_that_its_caller_cancelled_does_not_count_for_ever_where_it_is_forwarded_again() -> None:
     """Each of them took one of the 128 places that a link has for what it waits for."""
     cluster = three_nodes()
     table = opened_at(cluster, "b", SA_CKPT_WR_ACTIVE_REPLICA)
@@ -240,7 +240,7 @@ def forwarded(cluster: Cluster, table: Opened, call: Call) -> Frame:
     return Frame(Kind.FORWARD, call.number, node.context.epoch, table.client.session, route + call.body)
 
 
-def test_a_stale_copy_that_comes_last_does_not_take_the_answer_from_who_waits() -> None:
+def test_a_late_duplicate_does_not_take_the_answer_from_the_request_that_waits() -> None:
     """By way of two nodes; the active replica answered only whoever asked last, and the live one timed out."""
     cluster = three_nodes()
     table = opened_at(cluster, "a", SA_CKPT_WR_ALL_REPLICAS)
@@ -257,7 +257,7 @@ def test_a_stale_copy_that_comes_last_does_not_take_the_answer_from_who_waits() 
 
 
 @pytest.mark.parametrize("pending", [True, False])
-def test_what_was_refused_is_not_applied_by_a_second_copy(pending: bool) -> None:
+def test_what_was_refused_is_not_applied_by_a_duplicate(pending: bool) -> None:
     """Seed 100257: OVERWRITE was refused, as there was no such section; its copy came when there was one.
 
     The client was told the refusal, and its value was there.
@@ -283,7 +283,7 @@ def test_what_was_refused_is_not_applied_by_a_second_copy(pending: bool) -> None
     cluster.check()
 
 
-def test_a_copy_by_way_of_a_node_that_the_session_has_left_is_not_applied() -> None:
+def test_a_duplicate_through_a_node_that_the_session_has_left_is_not_applied() -> None:
     cluster = three_nodes()
     mine = opened_at(cluster, "a", SA_CKPT_WR_ALL_REPLICAS)
     theirs = cluster.client("b").open_existing()
@@ -322,7 +322,7 @@ def test_a_request_on_a_link_that_the_session_has_left_is_not_applied() -> None:
     cluster.check()
 
 
-def test_an_open_that_was_refused_is_not_done_by_a_second_copy() -> None:
+def test_an_open_that_was_refused_is_not_done_by_a_duplicate() -> None:
     cluster = three_nodes()
     client = cluster.client("b")
     call = client.begin(Kind.OPEN, 0, [b"x", 3, None, False])
@@ -339,7 +339,7 @@ def test_an_open_that_was_refused_is_not_done_by_a_second_copy() -> None:
     cluster.check()
 
 
-def test_an_open_that_was_ordered_is_never_told_to_try_again() -> None:
+def test_an_open_that_was_ordered_is_never_answered_try_again() -> None:
     """Seed 98: it was staged, a view change finished it, and its client was told that nothing was done."""
     cluster = three_nodes(hold_ns=300 * 10**6)
     client = cluster.client("a")
@@ -357,7 +357,7 @@ def test_an_open_that_was_ordered_is_never_told_to_try_again() -> None:
     cluster.check()
 
 
-def test_a_copy_that_was_passed_on_does_nothing_when_the_node_that_passed_it_on_becomes_active() -> None:
+def test_a_duplicate_that_was_forwarded_does_nothing_when_the_node_that_forwarded_it_becomes_active() -> None:
     """Seed 23895: refused, and done later. The copy was under way to who had just been active.
 
     That node passed it on, kept it, and did it itself when it was made active again.
@@ -391,7 +391,7 @@ def collocated_at_b_and_c(cluster: Cluster) -> tuple[Opened, Opened]:
     return here, there
 
 
-def test_the_refusal_of_who_was_active_does_not_speak_for_who_is_active_now() -> None:
+def test_the_refusal_of_a_former_active_replica_is_not_that_of_the_current_one() -> None:
     """Seed 7100408: refused, and done. The refusal was on its way when the request went to who came next."""
     cluster = three_nodes()
     here, _ = collocated_at_b_and_c(cluster)
@@ -419,7 +419,7 @@ def test_the_refusal_of_who_was_active_does_not_speak_for_who_is_active_now() ->
     cluster.check()
 
 
-def test_a_refusal_of_an_earlier_time_as_active_replica_is_void() -> None:
+def test_a_refusal_of_an_earlier_time_as_active_replica_is_discarded() -> None:
     """It was on its way while its node lost the role and got it back, and another did the update between."""
     cluster = three_nodes()
     here, there = collocated_at_b_and_c(cluster)
@@ -443,7 +443,7 @@ def test_a_refusal_of_an_earlier_time_as_active_replica_is_void() -> None:
     cluster.check()
 
 
-def test_a_copy_that_was_sent_before_its_addressee_became_active_again_does_nothing() -> None:
+def test_a_duplicate_that_was_sent_before_its_addressee_became_active_again_does_nothing() -> None:
     """Who sent it has sent it to who was active in between, and may have been told a refusal there."""
     cluster = three_nodes()
     here, there = collocated_at_b_and_c(cluster)
@@ -466,7 +466,7 @@ def test_a_copy_that_was_sent_before_its_addressee_became_active_again_does_noth
     cluster.check()
 
 
-def test_an_update_that_is_taken_back_from_a_node_that_is_behind_is_answered() -> None:
+def test_an_update_that_is_withdrawn_from_a_node_that_lags_is_answered() -> None:
     """It waited there for news of the directory, and was refused in the name of an earlier placing: for ever."""
     cluster = three_nodes()
     here = cluster.client("b").open(flags=SA_CKPT_WR_ACTIVE_REPLICA | SA_CKPT_CHECKPOINT_COLLOCATED)
@@ -506,7 +506,7 @@ def refused_elsewhere(cluster: Cluster, here: Opened) -> Call:
     return call
 
 
-def test_a_copy_that_is_under_way_does_nothing_when_its_client_is_back() -> None:
+def test_a_duplicate_that_is_under_way_does_nothing_when_its_client_is_back() -> None:
     """It came by the node where its session was again, and nobody remembered what it had been told since."""
     cluster = three_nodes()
     here, _ = collocated_at_b_and_c(cluster)

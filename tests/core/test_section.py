@@ -331,7 +331,7 @@ def test_a_section_stays_corrupted_when_a_piece_in_between_was_lost() -> None:
     assert sections.sections[b"a"].state == CORRUPTED
 
 
-def test_pieces_begin_anew_when_the_first_comes_again() -> None:
+def test_pieces_begin_again_when_the_first_one_is_repeated() -> None:
     sections = table()
     update(sections, piece(6, 0, b"abcd"), piece(2, 0, b"xy"), of_client=False)
     assert picture(sections)[b"a"][0] == b"xy"
@@ -374,7 +374,7 @@ def test_nothing_of_an_update_stays_when_its_last_operation_is_refused() -> None
     assert sections.expired(5_000) == [b"a"]
 
 
-def test_before_keeps_what_stood_under_every_touched_id() -> None:
+def test_pre_images_keep_the_previous_value_of_every_changed_id() -> None:
     sections = held(a=b"1", b=b"2")
     stood = dict(sections.sections)
     was = picture(sections)
@@ -607,7 +607,7 @@ OPS = st.one_of(
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.lists(OPS, min_size=1, max_size=4), max_size=25))
-def test_the_table_equals_a_model_that_copies_everything(updates: list[list[list[Any]]]) -> None:
+def test_the_table_equals_a_naive_model(updates: list[list[list[Any]]]) -> None:
     sections = table(SECTIONS_MAX, BYTES_MAX, ID_BYTES_MAX)
     model: Model = {}
     for seq, ops in enumerate(updates, 1):

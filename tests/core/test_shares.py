@@ -62,7 +62,7 @@ def test_a_connection_makes_at_most_its_share_of_the_checkpoints(at: str) -> Non
     cluster.check()
 
 
-def test_a_client_that_made_its_share_is_told_what_there_is_not() -> None:
+def test_a_client_that_used_its_share_gets_not_exist_for_a_missing_checkpoint() -> None:
     """Its OPEN would make nothing: that it may make no more is no answer to it."""
     cluster = three_nodes(checkpoints_max=8)
     client = cluster.client("b")

@@ -124,7 +124,7 @@ def test_backups_that_both_raise_stop_once_and_the_update_is_kept() -> None:
     assert {cluster.contents(n)[b"k"] for n in "abc"} == {POISON}
 
 
-def test_a_node_whose_last_words_nobody_heard_tells_them_after_its_restart() -> None:
+def test_a_node_whose_last_words_did_not_arrive_sends_them_after_its_restart() -> None:
     cluster = three_nodes()
     table, bystander, _ = two_tables(cluster)
     cluster.speechless = True
@@ -205,7 +205,7 @@ def test_a_closed_checkpoint_can_be_unlinked_and_created_again() -> None:
     cluster.check()
 
 
-def test_a_copy_that_stops_its_node_is_not_made_there_again() -> None:
+def test_a_replica_that_stops_its_node_is_not_made_there_again() -> None:
     cluster = three_nodes()
     table, _, active = two_tables(cluster)
     away = next(n for n in "abc" if n not in (active, table.client.node_id))
@@ -229,7 +229,7 @@ def test_a_copy_that_stops_its_node_is_not_made_there_again() -> None:
 
 
 @pytest.mark.parametrize("knows_late", [False, True])
-def test_a_node_that_makes_no_copy_is_not_made_active_and_goes_on_where_it_is(
+def test_a_node_that_makes_no_replica_is_not_made_active_and_the_active_one_continues(
     knows_late: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """ActiveReplicaSet there was granted, and each update ended that node: it looked for its copy."""
@@ -249,7 +249,7 @@ def test_a_node_that_makes_no_copy_is_not_made_active_and_goes_on_where_it_is(
     assert cluster.serving("a")
 
 
-def test_a_checkpoint_that_this_node_makes_no_copy_of_is_opened_elsewhere() -> None:
+def test_a_checkpoint_of_which_this_node_makes_no_replica_is_opened_elsewhere() -> None:
     """The OPEN waited for the copy, and was TRY_AGAIN for ever."""
     cluster = three_nodes()
     flags = SA_CKPT_WR_ACTIVE_REPLICA | SA_CKPT_CHECKPOINT_COLLOCATED
@@ -265,7 +265,7 @@ def test_a_checkpoint_that_this_node_makes_no_copy_of_is_opened_elsewhere() -> N
     cluster.check()
 
 
-def test_an_open_that_was_done_elsewhere_is_done_also_where_no_copy_is_made() -> None:
+def test_an_open_that_was_done_elsewhere_is_done_also_where_no_replica_is_made() -> None:
     cluster = three_nodes()
     table = cluster.client("c").open(flags=SA_CKPT_WR_ACTIVE_REPLICA | SA_CKPT_CHECKPOINT_COLLOCATED)
     assert table.call(Kind.ACTIVE_SET, False).code == OK
@@ -323,7 +323,7 @@ def directory_raises(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
     yield raised
 
 
-def test_a_directory_request_that_stops_the_coordinator_is_given_up_and_refused(
+def test_a_directory_request_that_stops_the_coordinator_is_dropped_and_refused(
     directory_raises: list[object],
 ) -> None:
     """Every member holds it, and each coordinator finished first what the last one had staged."""
@@ -396,7 +396,7 @@ def test_a_synchronize_that_stops_the_active_replicas_node_is_refused_by_the_nex
     cluster.check()
 
 
-def test_an_attach_that_stops_its_node_is_refused_wherever_the_client_goes(
+def test_an_attach_that_stops_its_node_is_refused_at_every_node(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It has another number at each try: the session tells."""
@@ -460,7 +460,7 @@ def test_an_answer_that_stops_the_clients_node_is_not_passed_back_by_the_next(
     cluster.check()
 
 
-def test_of_a_pair_the_other_node_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_a_pair_the_other_node_continues(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = two_nodes()
     table = cluster.client("a").open()
     table.write(b"k", b"before")
@@ -539,7 +539,7 @@ def test_stops_of_another_shape_are_garbage(body: object) -> None:
         parse_faults(Frame(Kind.FAULTS, 0, 1, 0, pack_body(body)))
 
 
-def test_a_read_under_way_is_told_when_its_checkpoint_is_closed() -> None:
+def test_a_read_under_way_is_answered_when_its_checkpoint_is_closed() -> None:
     cluster = three_nodes()
     table, _, active = two_tables(cluster, SA_CKPT_WR_ACTIVE_REPLICA)
     node_id = table.client.node_id

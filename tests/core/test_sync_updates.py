@@ -172,7 +172,7 @@ def test_a_broken_link_delays_a_write_and_loses_nothing() -> None:
     cluster.check()
 
 
-def test_a_lost_acknowledgement_is_said_again_when_the_link_is_back() -> None:
+def test_a_lost_acknowledgement_is_sent_again_when_the_link_is_back() -> None:
     cluster = three_nodes()
     table = cluster.client("a").open()
     cluster.hold("b", "a")

@@ -79,7 +79,7 @@ def tracked(flags: int = SYNC, at: str = "b", **how: Any) -> tuple[Cluster, Open
 
 @pytest.mark.parametrize("flags", [SYNC, ASYNC])
 @pytest.mark.parametrize("at", ["a", "b"])
-def test_every_change_is_told_in_order_with_its_place_and_size(flags: int, at: str) -> None:
+def test_every_change_is_reported_in_order_with_its_place_and_size(flags: int, at: str) -> None:
     _, table, standby = tracked(flags, at)
     table.update([Op.CREATE, b"k", SA_TIME_END, b"abc"])
     table.update([Op.WRITE, b"k", 5, b"xy"])
@@ -107,7 +107,7 @@ def test_the_changes_of_one_update_come_together() -> None:
     assert len(standby.call.answers[0].payload[1]) == 5
 
 
-def test_generated_ids_are_told() -> None:
+def test_generated_ids_are_reported() -> None:
     _, table, standby = tracked()
     (made,) = table.update([Op.CREATE, b"", SA_TIME_END, b"v"])
     standby.run()
@@ -115,7 +115,7 @@ def test_generated_ids_are_told() -> None:
 
 
 @pytest.mark.parametrize("flags", [SYNC, ASYNC, WEAK])
-def test_what_was_done_before_is_not_told(flags: int) -> None:
+def test_what_was_done_before_is_not_reported(flags: int) -> None:
     """Also where the tracker's node does not know yet that it is committed, or a batch still gathers."""
     cluster = three_nodes()
     table = cluster.client("a").open(flags=flags)
@@ -134,7 +134,7 @@ def test_a_refused_update_is_no_change() -> None:
     assert standby.changes == []
 
 
-def test_nothing_is_told_before_it_is_committed() -> None:
+def test_nothing_is_reported_before_it_is_committed() -> None:
     """Whoever reads what he was told of finds it."""
     cluster, table, standby = tracked(at="a")
     cluster.hold("b", "a")
@@ -148,7 +148,7 @@ def test_nothing_is_told_before_it_is_committed() -> None:
 
 
 @pytest.mark.parametrize("flags", [SYNC, ASYNC, WEAK])
-def test_an_expiration_is_told_as_one_and_a_deletion_as_one(flags: int) -> None:
+def test_an_expiration_and_a_deletion_are_reported_as_what_they_are(flags: int) -> None:
     cluster, table, standby = tracked(flags)
     table.update([Op.CREATE, b"k", cluster.node("a").context.wall_ns + SECOND_NS, b"v"])
     table.write(b"j", b"v")
@@ -159,7 +159,7 @@ def test_an_expiration_is_told_as_one_and_a_deletion_as_one(flags: int) -> None:
     assert standby.changes == [(DELETED, b"j", 0, 0), (EXPIRED, b"k", 0, 0)]
 
 
-def test_a_weak_checkpoint_tells_with_each_batch_the_newest_only() -> None:
+def test_a_weak_checkpoint_reports_only_the_newest_change_with_each_batch() -> None:
     _, table, standby = tracked(WEAK)
     for number in range(10):
         table.begin_write(b"k", b"x" * number)
@@ -187,7 +187,7 @@ def test_own_changes_bear_the_number_of_their_request() -> None:
     assert [row[5] for row in mine.told] == [call.number, 0]
 
 
-def test_an_expiration_is_told_also_with_a_batch_of_one_own_request() -> None:
+def test_an_expiration_is_reported_also_with_a_batch_of_one_own_request() -> None:
     """It bore the number of the one request in its weak batch, and was no news to whoever made that."""
     cluster = three_nodes()
     table = cluster.client("a").open(flags=WEAK)
@@ -204,7 +204,7 @@ def test_an_expiration_is_told_also_with_a_batch_of_one_own_request() -> None:
     assert told[b"j"][1:] == (OVERWRITTEN, call.number)
 
 
-def test_many_changes_in_one_answer_are_told_by_what_became_of_each_section() -> None:
+def test_many_changes_in_one_answer_are_reported_as_the_final_outcome_of_each_section() -> None:
     cluster, table, standby = tracked(at="a")
     first = standby.sequence
     for number in range(EXACT_ROWS_MAX + 10):
@@ -223,7 +223,7 @@ def test_many_changes_in_one_answer_are_told_by_what_became_of_each_section() ->
     ]
 
 
-def test_what_the_kept_updates_do_not_reach_is_told_as_everything() -> None:
+def test_changes_older_than_the_kept_updates_are_reported_as_everything() -> None:
     cluster, table, standby = tracked()
     for _ in range(40):
         table.write(b"k", b"x" * 4096)
@@ -239,7 +239,7 @@ def test_what_the_kept_updates_do_not_reach_is_told_as_everything() -> None:
 
 
 @pytest.mark.parametrize("flags", [SYNC, ASYNC])
-def test_an_update_as_large_as_the_checkpoint_is_told_by_itself(flags: int) -> None:
+def test_an_update_as_large_as_the_checkpoint_is_reported_alone(flags: int) -> None:
     """It was forgotten as soon as it was committed, since it cost more than all content: whoever tracked a
     checkpoint of one large section looked at everything after every write, and heard of its own ones."""
     cluster = three_nodes()
@@ -256,7 +256,7 @@ def test_an_update_as_large_as_the_checkpoint_is_told_by_itself(flags: int) -> N
 
 
 @pytest.mark.parametrize("flags", [SYNC, ASYNC])
-def test_a_tracker_goes_on_at_another_node_from_where_it_was(flags: int) -> None:
+def test_a_tracker_continues_at_another_node_from_where_it_was(flags: int) -> None:
     _, table, standby = tracked(flags)
     table.write(b"k", b"1")
     standby.run()
@@ -349,7 +349,7 @@ def test_an_active_replica_lost_soon_after_a_view_changed_is_noticed_by_its_trac
     assert standby.resyncs == resyncs + 1
 
 
-def test_an_active_replica_lost_before_its_first_update_was_told_is_noticed_by_its_trackers() -> None:
+def test_an_active_replica_lost_before_its_first_update_was_reported_is_noticed_by_its_trackers() -> None:
     """One that knew of nothing yet, place 0, was believed to have read nothing."""
     cluster = three_nodes()
     table = cluster.client("a").open(flags=ASYNC)
@@ -409,7 +409,7 @@ def test_a_tracker_without_an_active_replica_waits_for_one() -> None:
     assert [row[1:5] for row in call.answers[0].payload[1]] == [[OVERWRITTEN, b"k", 0, 1]]
 
 
-def test_a_tracker_hears_within_ten_seconds_that_nothing_happened() -> None:
+def test_a_tracker_gets_an_answer_within_ten_seconds_if_nothing_happened() -> None:
     cluster, _, standby = tracked()
     began_ns = cluster.now_ns
     call = standby.call
@@ -429,7 +429,7 @@ def test_a_track_that_is_repeated_is_answered_as_soon_as_the_first() -> None:
         cluster.run(500)
 
 
-def test_two_trackers_of_one_handle_are_told_both() -> None:
+def test_two_trackers_of_one_handle_both_get_reports() -> None:
     cluster, table, standby = tracked()
     first, second = standby.call, standby.ask()
     cluster.run(5)
@@ -438,7 +438,7 @@ def test_two_trackers_of_one_handle_are_told_both() -> None:
     assert first.code == second.code == OK
 
 
-def test_two_handles_of_one_session_are_told_both() -> None:
+def test_two_handles_of_one_session_both_get_reports() -> None:
     cluster, table, standby = tracked()
     other = Standby(cluster, standby.opened.client.open_existing())
     table.write(b"k", b"v")
@@ -463,7 +463,7 @@ def test_a_place_that_is_none_is_refused(after: Any) -> None:
     assert table.call(Kind.TRACK, after).code == INVALID_PARAM
 
 
-def test_a_track_takes_no_room_to_speak_of() -> None:
+def test_a_track_takes_hardly_any_memory() -> None:
     """What waits is limited by number alone, and was as large as its client pleased."""
     cluster, table, _ = tracked()
     table.begin(Kind.TRACK, 0, 0, b"x" * TRACK_BYTES_MAX)
@@ -600,7 +600,7 @@ def test_one_client_has_its_share_of_the_trackers(at: str, monkeypatch: pytest.M
     cluster.check()
 
 
-def test_a_tracker_is_told_of_changes_when_its_client_went_to_another_node_and_back_to_its_link() -> None:
+def test_a_tracker_gets_changes_when_its_client_went_to_another_node_and_back_to_its_link() -> None:
     """A move that fails late ends so: what waits on the link that stays is not asked again."""
     cluster = three_nodes()
     here = cluster.client("b").open(flags=ASYNC_COLLOCATED)
@@ -675,7 +675,7 @@ def test_a_tracker_that_is_repeated_while_no_view_is_in_force_is_counted_once() 
     cluster.check()
 
 
-def test_a_tracker_that_is_taken_back_from_its_lane_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tracker_that_is_withdrawn_from_its_lane_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """It had gone there from those that waited, since many did; each cost its client one of its share."""
     monkeypatch.setattr("ckptd.core.requests.router.RETRY_AT_ONCE_MAX", 0)
     cluster = nodes("a")
@@ -698,7 +698,7 @@ def test_a_tracker_that_is_taken_back_from_its_lane_is_not_counted(monkeypatch: 
     cluster.check()
 
 
-def test_trackers_whose_time_is_over_are_told_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trackers_whose_time_is_over_are_answered_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ckptd.core.requests.change_feed.ANSWERS_PER_EVENT_MAX", 5)
     cluster = nodes("a")
     tracker = cluster.client("a").open()

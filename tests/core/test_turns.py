@@ -181,7 +181,7 @@ def test_one_turn_makes_few_bytes_of_answers_for_one_link() -> None:
     assert metered.turns >= 8
 
 
-def test_a_congested_client_holds_up_nobody_else() -> None:
+def test_a_congested_client_delays_no_other_client() -> None:
     cluster = nodes("a")
     stuck, other = cluster.client("a").open(), cluster.client("a").open_existing()
     cluster.deliver("a", ClientCongested(stuck.client.link))
@@ -249,7 +249,7 @@ def test_requests_of_the_directory_are_bounded_as_well(node_id: str) -> None:
     cluster.check()
 
 
-def test_what_waited_behind_a_change_of_the_directory_is_looked_at_in_turns() -> None:
+def test_what_waited_for_a_change_of_the_directory_is_looked_at_in_turns() -> None:
     """Requests that are refused leave nothing to wait for: thousands of them were refused in one event."""
     cluster = three_nodes(work_per_turn=200, work_per_link=100, unanswered_per_link=10_000)
     table = cluster.client("a").open()
@@ -270,7 +270,7 @@ def test_what_waited_behind_a_change_of_the_directory_is_looked_at_in_turns() ->
     cluster.check()
 
 
-def test_what_is_taken_back_out_of_a_lane_leaves_its_room_there() -> None:
+def test_what_is_withdrawn_from_a_lane_frees_its_capacity() -> None:
     """It counted for ever, until all lanes together seemed to hold much and each was allowed little."""
     cluster = three_nodes(unanswered_per_link=10)
     table = cluster.client("a").open()
@@ -341,7 +341,7 @@ def test_what_a_link_brought_before_it_was_lost_is_done_before_that() -> None:
 
 
 @pytest.mark.parametrize("node_id", ["a", "b"])
-def test_a_lost_link_is_not_held_up_by_what_lies_below_its_lowest_number(node_id: str) -> None:
+def test_a_lost_link_is_not_delayed_by_what_lies_below_its_lowest_number(node_id: str) -> None:
     """Such a request had no answer, and the lane waited for it for ever: the session never ended (seed 7003105)."""
     cluster = three_nodes(unanswered_per_link=1)
     creator = cluster.client("a").open()
@@ -359,7 +359,7 @@ def test_a_lost_link_is_not_held_up_by_what_lies_below_its_lowest_number(node_id
     cluster.check()
 
 
-def test_a_lost_link_is_not_held_up_by_what_came_behind_its_session() -> None:
+def test_a_lost_link_is_not_delayed_by_what_came_after_its_session() -> None:
     """A session goes from b to c. What b passes on before it knows comes to nothing, and has no answer."""
     cluster = three_nodes(unanswered_per_link=10)
     cluster.client("a").open(flags=SA_CKPT_WR_ACTIVE_REPLICA)
@@ -398,7 +398,7 @@ def test_reads_of_a_client_that_is_gone_are_not_done() -> None:
     assert not cluster.node("a").turn_due
 
 
-def test_frames_behind_garbage_are_not_looked_at() -> None:
+def test_frames_after_garbage_are_not_looked_at() -> None:
     cluster = nodes("a", work_per_turn=2 * FRAME_WORK, work_per_link=FRAME_WORK)
     table = cluster.client("a").open()
     table.write(b"k", b"before")
@@ -412,7 +412,7 @@ def test_frames_behind_garbage_are_not_looked_at() -> None:
     assert cluster.contents("a") == {b"k": b"before"}
 
 
-def test_the_loss_of_a_peer_and_its_return_wait_behind_its_frames() -> None:
+def test_the_loss_of_a_peer_and_its_return_wait_until_its_frames_are_handled() -> None:
     cluster = three_nodes(work_per_turn=40, work_per_link=40, unanswered_per_link=1000)
     table = cluster.client("a").open()
     calls = writes(table)
@@ -424,7 +424,7 @@ def test_the_loss_of_a_peer_and_its_return_wait_behind_its_frames() -> None:
         assert cluster.contents(node_id) == {b"k": b"%d" % (MANY - 1)}
 
 
-def test_a_peer_that_sends_faster_than_it_is_served_is_not_read_meanwhile() -> None:
+def test_a_peer_that_sends_faster_than_it_is_served_is_not_read_during_that_time() -> None:
     cluster = three_nodes(unanswered_per_link=1000, lane_bytes_max=3000)
     table = cluster.client("a").open()
     for node_id in "bc":
@@ -445,7 +445,7 @@ def test_a_peer_that_sends_faster_than_it_is_served_is_not_read_meanwhile() -> N
 # -- many at once
 
 
-def test_many_requests_that_waited_for_a_view_go_on_in_turns_and_in_their_order() -> None:
+def test_many_requests_that_waited_for_a_view_continue_in_turns_and_in_their_order() -> None:
     cluster = three_nodes(work_per_turn=200, work_per_link=100)
     table = cluster.client("b").open()
     cluster.settle()
@@ -521,7 +521,7 @@ def test_an_iteration_looks_at_a_bounded_number_of_sections_in_one_turn(
 
 
 @pytest.mark.parametrize("flags", [1, SA_CKPT_WR_ACTIVE_REPLICA])
-def test_an_iteration_by_way_of_another_node_goes_on_there_in_turns(
+def test_an_iteration_through_another_node_continues_there_in_turns(
     flags: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ckptd.core.content.replica_content.EXAMINED_MAX", 10)
@@ -559,7 +559,7 @@ def test_an_iteration_shows_what_is_committed_while_sections_come_and_go(
     cluster.check()
 
 
-def test_many_trackers_of_one_checkpoint_are_told_in_turns() -> None:
+def test_many_trackers_of_one_checkpoint_are_answered_in_turns() -> None:
     cluster = three_nodes(work_per_turn=200, work_per_link=100)
     table = cluster.client("a").open()
     trackers = [cluster.client("a").open_existing() for _ in range(30)]
@@ -610,7 +610,7 @@ def longest_queue(cluster: Cluster, done: Callable[[], bool], kind: int) -> int:
 
 
 @pytest.mark.parametrize("node_id", ["a", "b"])
-def test_the_ends_of_many_sessions_do_not_keep_everybody_else_waiting(node_id: str) -> None:
+def test_the_ends_of_many_sessions_do_not_delay_all_other_requests(node_id: str) -> None:
     """A program with 10,000 sessions was gone, and an open waited for the end of each of them."""
     cluster = three_nodes(session_grace_ns=SECOND_NS)
     clients = [cluster.client(node_id) for _ in range(200)]
@@ -624,7 +624,7 @@ def test_the_ends_of_many_sessions_do_not_keep_everybody_else_waiting(node_id: s
     cluster.check()
 
 
-def test_the_ends_of_the_sessions_of_a_lost_node_do_not_keep_everybody_else_waiting() -> None:
+def test_the_ends_of_the_sessions_of_a_lost_node_do_not_delay_all_other_requests() -> None:
     cluster = three_nodes(session_grace_ns=SECOND_NS)
     for _ in range(200):
         cluster.client("c")
@@ -638,7 +638,7 @@ def test_the_ends_of_the_sessions_of_a_lost_node_do_not_keep_everybody_else_wait
     )
 
 
-def test_checkpoints_that_expire_at_one_time_do_not_keep_everybody_else_waiting() -> None:
+def test_checkpoints_that_expire_at_one_time_do_not_delay_all_other_requests() -> None:
     cluster = three_nodes()
     client = cluster.client("a")
     for number in range(200):
@@ -654,7 +654,7 @@ def test_checkpoints_that_expire_at_one_time_do_not_keep_everybody_else_waiting(
     cluster.check()
 
 
-def test_a_lost_replica_is_made_anew_while_clients_open_without_a_pause() -> None:
+def test_a_lost_replica_is_made_again_while_clients_open_without_a_pause() -> None:
     """There was always somebody's request in the queue, and the coordinator waited for a moment without."""
     cluster = nodes("abcd", unanswered_per_link=20 * DIRECTORY_WEIGHT)
     table = cluster.client("a").open()

@@ -46,20 +46,20 @@ def history(*memberships: dict[str, int], installed: bool = False) -> View:
 A, B, C = {"a": 1}, {"b": 1}, {"c": 1}
 
 
-def test_everybody_joins_when_a_history_is_founded() -> None:
+def test_all_nodes_join_in_the_bootstrap_view() -> None:
     view = bootstrap_view(5, {"b": 2, "a": 1})
     assert view == View(5, {"a": Member(1, 5), "b": Member(2, 5)}, (), 5)
     assert list(view.members) == ["a", "b"]
 
 
-def test_who_stays_keeps_its_join_epoch_and_who_comes_joins_now() -> None:
+def test_a_continuous_member_keeps_its_join_epoch_and_a_new_one_joins_now() -> None:
     view = successor_view(bootstrap_view(5, A | B), 6, C | A)
     assert view.members == {"a": Member(1, 5), "c": Member(1, 6)}
     assert view.past_memberships == (PastMembership("b", 1, 5, 5),)
     assert (view.epoch, view.bootstrap_epoch) == (6, 5)
 
 
-def test_a_restarted_node_joins_anew_because_it_has_no_data() -> None:
+def test_a_restarted_node_joins_again_because_it_has_no_data() -> None:
     view = successor_view(bootstrap_view(5, A | B), 6, A | {"b": 2})
     assert view.members["b"] == Member(2, 6)
     assert view.past_memberships == (PastMembership("b", 1, 5, 5),)
@@ -68,7 +68,7 @@ def test_a_restarted_node_joins_anew_because_it_has_no_data() -> None:
     assert not view.includes("z", 1)
 
 
-def test_a_node_that_comes_back_joins_anew_and_its_stay_is_remembered() -> None:
+def test_a_node_that_comes_back_joins_again_and_its_past_membership_is_remembered() -> None:
     view = history(A | B, A, A, A | B)
     assert view.members["b"] == Member(1, 4)
     assert view.past_memberships == (PastMembership("b", 1, 1, 1),)
@@ -151,7 +151,7 @@ def test_what_is_no_view_is_the_senders_fault(fields: Any) -> None:
 # -- what the past says
 
 
-def test_a_member_was_one_in_earlier_epochs_when_a_stay_covers_them() -> None:
+def test_a_node_was_a_member_in_earlier_epochs_that_a_membership_covers() -> None:
     view = history(A | B, A, A | B, A, A | B, A | B)
     assert [epoch for epoch in range(1, 7) if was_member(view, "b", epoch)] == [1, 3, 5, 6]
     assert [epoch for epoch in range(1, 7) if was_member(view, "a", epoch)] == [1, 2, 3, 4, 5, 6]
@@ -162,13 +162,13 @@ def test_the_stays_of_an_older_start_are_not_those_of_a_member() -> None:
     assert [epoch for epoch in range(1, 4) if was_member(view, "b", epoch)] == [3]
 
 
-def test_nobody_served_between_when_every_view_there_had_a_member_that_never_installed_it() -> None:
+def test_no_node_served_between_when_every_view_there_had_a_member_that_never_installed_it() -> None:
     view = history(A | B | C, A | B, A | B, A | B | C)
     assert not served_between(view, {"a": 1, "b": 1, "c": 1})
     assert not served_between(view, {"a": 3, "b": 1, "c": 1})
 
 
-def test_somebody_may_have_served_between_when_all_members_of_a_view_there_are_gone() -> None:
+def test_a_node_may_have_served_between_when_all_members_of_a_view_there_are_gone() -> None:
     view = history(A | B | C, C, A | B)
     assert served_between(view, {"a": 1, "b": 1})
     assert not served_between(history(A | B | C, A, A | B), {"a": 1, "b": 1})
@@ -226,7 +226,7 @@ def test_an_older_start_that_never_installed_a_view_did_not_serve_in_it() -> Non
     assert served_between(view, {"a": 0, "b": 1, "c": 0}, {"a": 2, "b": 0, "c": 2})
 
 
-def test_one_view_in_which_somebody_may_have_served_is_enough() -> None:
+def test_one_view_in_which_a_node_may_have_served_is_enough() -> None:
     view = history(A | B | C, A | B, C, A | B)
     assert served_between(view, {"a": 1, "b": 1})
     assert not served_between(view, {"a": 3, "b": 1})
@@ -236,7 +236,7 @@ def test_nothing_lies_between_a_view_and_the_one_before_it() -> None:
     assert not served_between(history(A | B, A), {"a": 1})
 
 
-def test_the_last_epoch_of_a_stay_is_the_views_own_for_who_never_left() -> None:
+def test_the_last_epoch_of_a_membership_is_the_views_own_for_a_node_that_never_left() -> None:
     view = history(A | B | C, A | B, A, A | B | C)
     assert last_epoch_of_membership(view, "a", 1, 1) == 4
     assert last_epoch_of_membership(view, "b", 1, 1) == 2
@@ -245,7 +245,7 @@ def test_the_last_epoch_of_a_stay_is_the_views_own_for_who_never_left() -> None:
     assert last_epoch_of_membership(view, "b", 1, 4) == 4
 
 
-def test_there_is_no_stay_for_another_start_or_an_epoch_outside() -> None:
+def test_there_is_no_membership_for_another_incarnation_or_an_epoch_outside() -> None:
     view = history(A | B, A, A | {"b": 2})
     assert last_epoch_of_membership(view, "b", 1, 1) == 1
     assert last_epoch_of_membership(view, "b", 2, 1) == 0
@@ -254,7 +254,7 @@ def test_there_is_no_stay_for_another_start_or_an_epoch_outside() -> None:
     assert last_epoch_of_membership(view, "z", 1, 1) == 0
 
 
-def test_what_earlier_starts_served_is_told_by_their_disks_only_and_within_their_stays() -> None:
+def test_what_earlier_incarnations_served_is_known_only_from_their_disks_and_memberships() -> None:
     """Seed 101710: a node at its first start has an empty disk; it was taken for one that may have served for ever.
 
     The third node, which held everything and was cut off, was not waited for.

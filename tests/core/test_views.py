@@ -78,7 +78,7 @@ def test_a_crash_that_is_proved_costs_milliseconds() -> None:
     cluster.check()
 
 
-def test_a_silent_member_is_left_behind_after_its_lease_has_ended() -> None:
+def test_a_silent_member_is_excluded_after_its_lease_has_ended() -> None:
     cluster = three_nodes()
     table = cluster.client("b").open()
     table.write(b"k", b"v")
@@ -91,7 +91,7 @@ def test_a_silent_member_is_left_behind_after_its_lease_has_ended() -> None:
     cluster.check()
 
 
-def test_the_side_with_the_majority_goes_on_and_the_other_one_stops_first() -> None:
+def test_the_side_with_the_majority_continues_and_the_other_one_stops_first() -> None:
     cluster = three_nodes()
     table = cluster.client("a").open()
     other = cluster.client("b").open_existing()
@@ -144,7 +144,7 @@ def test_a_write_without_a_stuck_replica_is_answered_only_when_its_lease_has_end
     cluster.check()
 
 
-def test_nobody_serves_where_no_side_has_a_majority() -> None:
+def test_no_node_serves_where_no_side_has_a_majority() -> None:
     cluster = three_nodes()
     cluster.cut("a", "bc")
     cluster.cut("b", "c")
@@ -204,7 +204,7 @@ def test_a_resumed_node_finds_its_lease_gone_before_it_touches_what_waits() -> N
     cluster.check()
 
 
-def test_a_node_that_missed_its_deadline_serves_nothing_though_no_event_told_it() -> None:
+def test_a_node_that_missed_its_deadline_serves_nothing_even_without_an_event() -> None:
     cluster = three_nodes()
     table = cluster.client("a").open()
     table.write(b"k", b"old")
@@ -322,7 +322,7 @@ def test_a_member_that_needs_the_others_acknowledgement_says_so() -> None:
     cluster.check()
 
 
-def test_a_frozen_nodes_complaints_do_not_keep_others_out_for_ever() -> None:
+def test_a_sealed_nodes_stall_reports_do_not_exclude_others_for_ever() -> None:
     """Seed 2238: alone in a view that it could not install, it admitted nobody: all had owed it an answer before."""
     cluster = three_nodes()
     cluster.client("a").open().write(b"k", b"v")
@@ -381,7 +381,7 @@ def test_what_was_pending_is_answered_as_soon_as_every_member_runs_the_view() ->
 
 
 @pytest.mark.parametrize("restart", [False, True])
-def test_a_coordinator_that_died_while_it_waited_for_a_lease_had_served_nobody(restart: bool) -> None:
+def test_a_coordinator_that_died_while_it_waited_for_a_lease_had_served_no_client(restart: bool) -> None:
     """It had decided a view without b, and b, in sync and alive, founded a new history when it died."""
     cluster = nodes("ab", witnesses="w")
     table = cluster.client("a").open()
@@ -401,7 +401,7 @@ def test_a_coordinator_that_died_while_it_waited_for_a_lease_had_served_nobody(r
     cluster.check()
 
 
-def test_the_disk_of_a_node_that_comes_back_tells_that_it_had_served_nobody() -> None:
+def test_the_disk_of_a_node_that_comes_back_shows_that_it_had_served_no_client() -> None:
     """The same, where its death was learned by its next start alone: that is admitted before anything is given up."""
     cluster = nodes("ab", witnesses="w", trust_rst=False)
     table = cluster.client("a").open()
@@ -421,7 +421,7 @@ def test_the_disk_of_a_node_that_comes_back_tells_that_it_had_served_nobody() ->
 
 
 @pytest.mark.parametrize("times", [3, 9])
-def test_a_stay_is_remembered_while_no_view_is_installed_however_often_a_node_flaps(times: int) -> None:
+def test_a_membership_is_remembered_while_no_view_is_installed_however_often_a_node_flaps(times: int) -> None:
     """Eight stays of a node were kept: with the ninth the only holder's was gone, and its checkpoint with it."""
     cluster = nodes("abc", witnesses="vw", replicas=1)
     cluster.client("b").open().write(b"k", b"acknowledged")
@@ -439,7 +439,7 @@ def test_a_stay_is_remembered_while_no_view_is_installed_however_often_a_node_fl
     cluster.check()
 
 
-def test_a_copy_of_the_past_answers_nothing_while_its_checkpoint_waits_for_its_holders() -> None:
+def test_a_possibly_superseded_replica_answers_nothing_while_its_checkpoint_waits_for_its_holders() -> None:
     """It had staged a write alone, was put out, and others went on. Back without them, it answered OK from its copy."""
     cluster = three_nodes(replicas=2, hold_ns=60_000_000_000)
     table = cluster.client("a").open()

@@ -164,7 +164,7 @@ def test_a_queued_request_of_another_node_is_given_back() -> None:
     cluster.check()
 
 
-def test_a_closed_checkpoint_and_wrong_numbers_harm_nobody() -> None:
+def test_a_closed_checkpoint_and_wrong_numbers_do_no_harm() -> None:
     cluster = three_nodes()
     table = cluster.client("b").open()
     client = cluster.client("b")

@@ -14,7 +14,7 @@ def pair_with_witness() -> Cluster:
     return cluster
 
 
-def test_the_other_data_node_goes_on_with_the_witness_when_the_coordinator_is_silent() -> None:
+def test_the_other_data_node_continues_with_the_witness_when_the_coordinator_is_silent() -> None:
     cluster = pair_with_witness()
     table = cluster.client("b").open()
     table.write(b"k", b"v")
@@ -26,7 +26,7 @@ def test_the_other_data_node_goes_on_with_the_witness_when_the_coordinator_is_si
     assert cluster.contents("a") == {b"k": b"w"}
 
 
-def test_only_the_side_with_the_witness_goes_on() -> None:
+def test_only_the_side_with_the_witness_continues() -> None:
     cluster = pair_with_witness()
     cluster.client("a").open().write(b"k", b"v")
     cluster.cut("a", "b")
@@ -37,7 +37,7 @@ def test_only_the_side_with_the_witness_goes_on() -> None:
     cluster.check()
 
 
-def test_two_data_nodes_need_no_witness_to_go_on_as_they_are_and_say_that_it_is_away() -> None:
+def test_two_data_nodes_continue_without_their_witness_and_report_that_it_is_away() -> None:
     cluster = pair_with_witness()
     table = cluster.client("b").open()
     cluster.kill("w")
@@ -193,7 +193,7 @@ def test_a_witness_leaves_at_once() -> None:
     assert cluster.left == ["w"]
 
 
-def test_who_has_installed_a_view_and_voted_for_none_has_history_too() -> None:
+def test_a_node_that_has_installed_a_view_and_voted_for_none_has_history_too() -> None:
     """Seed 276: it was taken for a node at its first start; with one that had lost its disk it founded epoch 1 anew."""
     cluster = nodes("abc")
     cluster.client("b").open().write(b"k", b"v")
@@ -224,7 +224,7 @@ def test_one_empty_disk_among_voters_that_never_saw_a_view_is_no_first_start() -
     cluster.settle()
 
 
-def test_a_first_start_goes_on_when_its_first_votes_are_lost() -> None:
+def test_a_cold_start_continues_when_its_first_votes_are_lost() -> None:
     """A voter that has voted for itself is not empty any more: the other one must count it all the same."""
     cluster = Cluster("abc")
     cluster.hold("a", "b")

@@ -64,7 +64,7 @@ NOT_ALLOWED = PermissionError(errno.EACCES, "Permission denied")
         (TimeoutError("timed out"), "timed out"),
     ],
 )
-def test_who_may_not_connect_is_not_told_to_start_a_daemon(
+def test_a_user_who_may_not_connect_is_not_advised_to_start_a_daemon(
     monkeypatch: pytest.MonkeyPatch, error: OSError, said: str
 ) -> None:
     """Permission denied ended in the advice to start a daemon, which ran already."""
@@ -76,7 +76,7 @@ def test_who_may_not_connect_is_not_told_to_start_a_daemon(
     assert "ckptd --node-id" not in str(failed.value)
 
 
-def test_a_table_that_may_not_connect_does_not_tell_to_start_a_daemon(
+def test_a_table_that_may_not_connect_does_not_suggest_to_start_a_daemon(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(blocking_connection, "connect_socket", refusing(NOT_ALLOWED))

@@ -195,7 +195,7 @@ def test_drain_waits_until_the_daemon_has_gone_and_says_how_long_that_took(start
     assert "node a has ended after " in ended.stdout
 
 
-def test_who_drains_the_only_node_is_told_that_its_data_goes(start: Start) -> None:
+def test_the_confirmation_for_draining_the_only_node_says_that_its_data_is_lost(start: Start) -> None:
     node = start("a")
     Operated(node, then=go, voters=("a",))
     ended = run("node drain", "--yes", "--address", node.url)

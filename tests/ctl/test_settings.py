@@ -38,7 +38,7 @@ def test_the_defaults_are_the_daemons() -> None:
     assert (fields["cluster"].default, str(fields["listen"].default)) == (CLUSTER, LISTEN)
 
 
-def test_a_config_file_tells_address_cluster_and_key(tmp_path: Path) -> None:
+def test_a_config_file_gives_address_cluster_and_key(tmp_path: Path) -> None:
     key = written(tmp_path / "key", f"{KEY}\n")
     config = written(
         tmp_path / "ckptd.toml",
@@ -171,7 +171,7 @@ def test_a_key_that_no_daemon_takes_is_refused(tmp_path: Path) -> None:
     assert "has 15 bytes; a cluster's key has 16 or more" in ended.stderr
 
 
-def test_a_key_that_no_daemon_takes_is_blamed_on_where_it_stands(tmp_path: Path) -> None:
+def test_a_key_that_no_daemon_takes_is_reported_with_its_source(tmp_path: Path) -> None:
     """With one in CKPTD_KEY, the file of --config was named, which has none."""
     config = written(tmp_path / "c", 'cluster = "test"')
     ended = run("--config", str(config), "status", CKPTD_KEY="short")

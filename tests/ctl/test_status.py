@@ -47,7 +47,7 @@ def row(text: str, name: str) -> list[str]:
     return next(line.split() for line in text.splitlines() if line.startswith(f"{name} "))
 
 
-def test_members_witnesses_and_who_is_absent_are_told_apart() -> None:
+def test_members_witnesses_and_absent_nodes_are_distinguished() -> None:
     text = shown(CLUSTER | {"configured": ["a", "b", "c", "w"]})
     assert row(text, "a")[:4] == ["a", "member", "yes", "3"]
     assert row(text, "w")[:3] == ["w", "witness", "yes"]
@@ -61,7 +61,7 @@ def test_a_node_that_answers_and_is_in_no_view_is_not_called_absent() -> None:
     assert row(text, "b")[:2] == ["b", "absent"]
 
 
-def test_alarms_stand_right_behind_the_state() -> None:
+def test_alarms_follow_the_state_directly() -> None:
     alarms = [["split-brain", "both sides wrote [3 updates]"], ["bare"], "text"]
     lines = shown(CLUSTER | {"alarms": alarms}).splitlines()
     assert lines[0] == "node a: serving"
@@ -170,7 +170,7 @@ def test_check_without_an_answer_is_not_taken_for_degraded(arguments: list[str])
     assert len(ended.stderr.splitlines()) == 1
 
 
-def test_a_witness_that_does_not_vote_is_told_from_one_that_does() -> None:
+def test_a_witness_that_does_not_vote_is_distinguished_from_one_that_does() -> None:
     assert row(shown(CLUSTER | {"voting_witnesses": ["w"]}), "w")[:3] == ["w", "witness", "yes"]
     assert row(shown(CLUSTER | {"voting_witnesses": []}), "w")[:4] == ["w", "witness", "not", "now"]
 

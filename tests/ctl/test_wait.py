@@ -87,7 +87,7 @@ def test_a_daemon_that_is_not_there_yet_is_waited_for(start: Start, monkeypatch:
     assert wait_for(access(node.url), Health.GOOD).node_id == "a"
 
 
-def test_a_daemon_that_never_comes_is_told_when_the_time_is_over(tmp_path: Path) -> None:
+def test_a_daemon_that_never_comes_is_reported_when_the_time_is_over(tmp_path: Path) -> None:
     with pytest.raises(SaAisError, match="no daemon listens") as failed:
         wait_for(access(f"unix://{tmp_path}/none.sock", timeout=0.001), Health.GOOD)
     assert failed.value.code == codes.TIMEOUT
@@ -112,7 +112,7 @@ def test_a_wrong_key_is_not_waited_for(start: Start) -> None:
     assert failed.value.code == codes.ACCESS
 
 
-def test_the_command_tells_people_and_programs(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_informs_people_and_programs(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
     node = start("a")
     Becoming(node, ALONE)
     operator_verbs.print_wait(access(node.url), wait_for(access(node.url), Health.DEGRADED))

@@ -101,7 +101,7 @@ def test_backups_that_raise_come_back_with_the_content() -> None:
 
 
 @pytest.mark.extended
-def test_what_nobody_can_commit_is_not_served_and_an_operator_ends_that() -> None:
+def test_what_no_node_can_commit_is_not_served_and_an_operator_ends_that() -> None:
     with FaultyCluster("commit", "everywhere") as cluster, opened(cluster) as (table, bystander):
         with contextlib.suppress(CheckpointError):
             table.Write("k", POISON, timeout=3.0)

@@ -49,7 +49,7 @@ def test_sigkill_of_the_active_node_loses_nothing(etcd: EtcdCluster, nodes: int,
 
 @pytest.mark.extended
 @pytest.mark.parametrize("nodes", SIZES)
-def test_the_others_go_on_when_the_coordinator_is_paused(etcd: EtcdCluster, nodes: int, name: str) -> None:
+def test_the_others_continue_when_the_coordinator_is_paused(etcd: EtcdCluster, nodes: int, name: str) -> None:
     with nodes_with(etcd, nodes, name) as cluster, under_load(cluster, name) as load:
         first = coordinator(cluster)
         cluster.pause(first)
@@ -62,7 +62,7 @@ def test_the_others_go_on_when_the_coordinator_is_paused(etcd: EtcdCluster, node
 
 @pytest.mark.extended
 @pytest.mark.parametrize("nodes", SIZES)
-def test_without_etcd_the_service_goes_on_and_a_change_of_the_view_waits_for_it(
+def test_without_etcd_the_service_continues_and_a_change_of_the_view_waits_for_it(
     nodes: int, name: str
 ) -> None:
     with EtcdCluster(1) as etcd, nodes_with(etcd, nodes, name) as cluster, under_load(cluster, name) as load:

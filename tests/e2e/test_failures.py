@@ -184,7 +184,7 @@ def test_the_data_of_a_single_node_goes_with_it() -> None:
 
 
 @pytest.mark.extended
-def test_of_two_nodes_the_survivor_of_a_crash_goes_on() -> None:
+def test_of_two_nodes_the_survivor_of_a_crash_continues() -> None:
     with LocalCluster(2) as cluster, Table("t", SECTIONS, 100, 32, address=cluster.addresses("a")) as table:
         for node in cluster.node_ids:
             with Stream(table) as stream:

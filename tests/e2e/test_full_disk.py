@@ -41,7 +41,7 @@ def wait_no_alarm(cluster: LocalCluster, node: str) -> None:
 
 
 @pytest.mark.parametrize("role", ["coordinator", pytest.param("standby", marks=pytest.mark.slow)])
-def test_a_node_with_a_full_disk_gives_no_vote_and_freeing_it_lets_all_go_on(role: str, name: str) -> None:
+def test_a_node_with_a_full_disk_gives_no_vote_and_freeing_it_lets_all_continue(role: str, name: str) -> None:
     """Of three one is dead then, so that its vote is needed. The coordinator is who proposes.
 
     Until there is room again nobody serves, so calls may fail; what was acknowledged is not lost.
@@ -70,7 +70,7 @@ def test_a_node_with_a_full_disk_gives_no_vote_and_freeing_it_lets_all_go_on(rol
 
 
 @pytest.mark.parametrize("role", ["coordinator", pytest.param("standby", marks=pytest.mark.slow)])
-def test_a_node_that_comes_back_is_not_kept_out_by_the_full_disk_of_another(role: str, name: str) -> None:
+def test_a_node_that_comes_back_is_not_excluded_by_the_full_disk_of_another(role: str, name: str) -> None:
     """Seen here first: nobody served, since all waited for the full one to install a view."""
     with three_nodes() as (cluster, disks), under_load(cluster, name) as load:
         full = node_of(cluster, role, load.register(0))
@@ -89,7 +89,7 @@ def test_a_node_that_comes_back_is_not_kept_out_by_the_full_disk_of_another(role
         wait_no_alarm(cluster, full)
 
 
-def test_a_node_that_finds_no_room_does_not_start_and_says_so_in_one_line() -> None:
+def test_a_node_without_disk_space_does_not_start_and_says_so_in_one_line() -> None:
     with three_nodes() as (cluster, disks):
         cluster.kill("c")
         fill(disks["c"])

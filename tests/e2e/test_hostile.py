@@ -6,7 +6,7 @@ import pytest
 from tests.e2e.raw import Raw
 from tests.e2e.test_turns import MIB, memory_mib
 from tests.fuzz.corpus import record
-from tests.fuzz.doors import Doors
+from tests.fuzz.real_daemons import SpoiledFrames
 
 from ckpt_client import Table
 from ckpt_protocol.body_codec import pack_body
@@ -22,19 +22,19 @@ KNOCKS = 200
 @pytest.mark.parametrize(
     "key", [pytest.param("", id="open"), pytest.param("sesame", id="with a key", marks=pytest.mark.slow)]
 )
-def test_spoiled_frames_by_every_door_end_no_node_and_change_no_view(
+def test_spoiled_frames_by_every_transport_end_no_node_and_change_no_view(
     key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CKPTD_KEY", key)
     with LocalCluster(3, key=key, name="ckptd") as cluster:
         table = Table("work", 100, 1000, 32, address=cluster.addresses())
-        doors = Doors(cluster, record(), seed=7, key=key)
+        spoiled = SpoiledFrames(cluster, record(), seed=7, key=key)
         epoch = cluster.describe()["epoch"]
         for number in range(KNOCKS):
-            doors.knock()
+            spoiled.knock()
             if number % 10 == 0:
                 table[f"k{number}"] = b"%d" % number
-        assert doors.frames > KNOCKS
+        assert spoiled.frames > KNOCKS
         assert cluster.running == cluster.node_ids
         cluster.wait_serving()
         assert cluster.describe()["epoch"] == epoch
@@ -92,7 +92,7 @@ def test_answers_that_many_clients_do_not_read_take_no_more_than_their_limit() -
 
 
 @pytest.mark.parametrize("door", ["unix", pytest.param("tcp", marks=pytest.mark.slow)])
-def test_who_has_no_session_cannot_make_a_node_hold_anything_large(door: str) -> None:
+def test_a_client_without_a_session_cannot_make_a_node_keep_anything_large(door: str) -> None:
     """Whoever had greeted could have 80 MiB of a node for as long as it liked."""
     with LocalCluster(1) as cluster:
         before = memory_mib(cluster.pid("a"))

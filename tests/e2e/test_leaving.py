@@ -29,7 +29,7 @@ def told(rows: list[Row]) -> str:
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(("state", "fault"), QUICK)
-def test_every_client_goes_on(state: str, fault: str, round_of: Round) -> None:
+def test_every_client_continues(state: str, fault: str, round_of: Round) -> None:
     rows = round_of.run(state, fault)
     assert len(rows) == (3 if state == "forked" else 12)
     assert [row for row in rows if row.error or row.seconds > GENEROUS_S] == [], told(rows)
@@ -39,7 +39,7 @@ def test_every_client_goes_on(state: str, fault: str, round_of: Round) -> None:
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("state", STATES)
-def test_every_client_goes_on_in_time(state: str, fault: str, round_of: Round) -> None:
+def test_every_client_continues_in_time(state: str, fault: str, round_of: Round) -> None:
     at_once = [(transport,) for transport in TRANSPORTS] if state == "large write" else [TRANSPORTS]
     rows = [row for transports in at_once for row in round_of.run(state, fault, transports=transports)]
     assert [row for row in rows if not row.kept] == [], told(rows)

@@ -25,7 +25,7 @@ def pair() -> LocalCluster:
 
 @pytest.mark.extended
 @pytest.mark.parametrize("words", [("accept-loss", "a"), ("force-active",)], ids=lambda words: words[0])
-def test_a_blocked_node_of_a_pair_goes_on_when_the_operator_says_so(
+def test_a_blocked_node_of_a_pair_continues_on_an_operator_command(
     pair: LocalCluster, words: tuple[str, ...], name: str
 ) -> None:
     """The coordinator stands still, so that it acknowledges nothing alone: nothing is lost here."""
@@ -75,7 +75,7 @@ def test_what_the_lost_node_had_alone_goes_to_quarantine_when_it_comes_back(
 
 
 @pytest.mark.extended
-def test_one_of_three_goes_on_alone_when_the_operator_forces_it(name: str) -> None:
+def test_one_of_three_continues_alone_when_the_operator_forces_it(name: str) -> None:
     with LocalCluster(3) as cluster, under_load(cluster, name) as load:
         cluster.kill("b")
         cluster.kill("c")
@@ -177,7 +177,7 @@ def test_nothing_is_forced_on_a_cluster_that_serves(cluster: LocalCluster, words
     assert cluster.describe("cluster", "a")["epoch"] == before
 
 
-def test_nothing_is_done_where_nobody_can_be_asked(cluster: LocalCluster) -> None:
+def test_nothing_is_done_where_no_terminal_can_answer(cluster: LocalCluster) -> None:
     ended = ckptctl(cluster, "node", "drain", node="a")
     assert ended.returncode == 2
     assert b"--yes" in ended.stderr

@@ -64,7 +64,7 @@ def test_under_etcd_too() -> None:
 
 
 @pytest.mark.extended
-def test_the_last_node_waits_for_who_is_started_late() -> None:
+def test_the_last_node_waits_for_one_that_is_started_late() -> None:
     with LocalCluster(2) as cluster, filled(cluster, 2) as table:
         assert cluster.leave("a") == 0
         process = cluster.begin_leave("b")
@@ -97,7 +97,7 @@ def test_a_second_signal_ends_the_wait_and_is_no_good_end() -> None:
 
 
 @pytest.mark.extended
-def test_a_node_alone_has_nobody_to_wait_for_and_says_so() -> None:
+def test_a_node_alone_waits_for_no_other_and_says_so() -> None:
     with LocalCluster(1) as cluster, filled(cluster, 1):
         assert cluster.leave("a") == 0
         assert "the replica of this node was the last" in cluster.log_tail("a")

@@ -52,7 +52,7 @@ def paused(cluster: LocalCluster, node: str) -> Iterator[None]:
 
 @pytest.mark.extended
 @needs_namespaces
-def test_keep_active_the_coordinators_side_goes_on_and_the_other_blocks(name: str) -> None:
+def test_keep_active_the_coordinators_side_continues_and_the_other_blocks(name: str) -> None:
     with NetnsCluster(2) as cluster, pinned_load(cluster, name) as load:
         first = coordinator(cluster)
         cluster.cut("a", "b")
@@ -86,7 +86,7 @@ def test_keep_active_a_new_start_of_the_coordinator_ends_the_wait(name: str) -> 
         cluster.wait_serving()
 
 
-def test_a_coordinator_that_went_on_alone_and_died_is_not_replaced_by_older_data(name: str) -> None:
+def test_a_coordinator_that_continued_alone_and_died_is_not_replaced_by_older_data(name: str) -> None:
     """Both start empty, and what the other held is in its quarantine."""
     with LocalCluster(2) as cluster:
         with Table(name, 10, 100, 32, address=cluster.address("a")) as table:
@@ -107,7 +107,7 @@ def test_a_coordinator_that_went_on_alone_and_died_is_not_replaced_by_older_data
 
 @pytest.mark.extended
 @pytest.mark.parametrize("silent", ["a", pytest.param("b", marks=pytest.mark.slow)])
-def test_block_neither_goes_on_until_the_silent_one_is_back(silent: str, name: str) -> None:
+def test_block_neither_continues_until_the_silent_one_is_back(silent: str, name: str) -> None:
     flags = ("--on-silent-peer", "block")
     with LocalCluster(2, flags=flags) as cluster, under_load(cluster, name):
         (left,) = set(cluster.node_ids) - {silent}
@@ -118,7 +118,7 @@ def test_block_neither_goes_on_until_the_silent_one_is_back(silent: str, name: s
 
 @pytest.mark.extended
 @pytest.mark.parametrize("dead", ["a", pytest.param("b", marks=pytest.mark.slow)])
-def test_block_the_survivor_of_a_crash_goes_on_at_once(dead: str, name: str) -> None:
+def test_block_the_survivor_of_a_crash_continues_at_once(dead: str, name: str) -> None:
     flags = ("--on-silent-peer", "block")
     with LocalCluster(2, flags=flags) as cluster, under_load(cluster, name) as load:
         cluster.kill(dead)
@@ -158,7 +158,7 @@ def note_pids(cluster: LocalCluster, hook: Hook) -> None:
 
 
 @pytest.mark.extended
-def test_fence_the_other_goes_on_once_the_hook_has_killed_the_silent_coordinator(
+def test_fence_the_other_continues_once_the_hook_has_killed_the_silent_coordinator(
     tmp_path: Path, name: str
 ) -> None:
     hook = Hook(tmp_path, 'kill -9 "$(cat "$1.pid")" && echo "$CKPTD_NODE killed $CKPTD_FENCE_NODE"')
@@ -180,7 +180,7 @@ def test_fence_the_other_goes_on_once_the_hook_has_killed_the_silent_coordinator
 
 
 @pytest.mark.extended
-def test_fence_a_hook_that_fails_promotes_nobody(tmp_path: Path, name: str) -> None:
+def test_fence_a_hook_that_fails_promotes_no_node(tmp_path: Path, name: str) -> None:
     hook = Hook(tmp_path, "echo no power switch answers; exit 1")
     with LocalCluster(2, flags=hook.flags()) as cluster, under_load(cluster, name):
         with paused(cluster, "a"):
@@ -195,7 +195,7 @@ def test_fence_a_hook_that_fails_promotes_nobody(tmp_path: Path, name: str) -> N
 
 
 @pytest.mark.extended
-def test_fence_a_hook_that_hangs_is_killed_and_promotes_nobody(tmp_path: Path, name: str) -> None:
+def test_fence_a_hook_that_hangs_is_killed_and_promotes_no_node(tmp_path: Path, name: str) -> None:
     hook = Hook(tmp_path, "exec sleep 1000")
     with LocalCluster(2, flags=hook.flags(timeout_ms=300)) as cluster, under_load(cluster, name):
         with paused(cluster, "a"):
@@ -222,7 +222,7 @@ def test_fence_a_hook_that_hangs_ends_with_its_daemon(tmp_path: Path) -> None:
 
 
 @pytest.mark.extended
-def test_promote_the_other_goes_on_after_its_grace_and_says_what_that_can_lose(name: str) -> None:
+def test_promote_the_other_continues_after_its_grace_and_the_log_names_what_that_can_lose(name: str) -> None:
     """The coordinator stood still, so that it acknowledged nothing alone: nothing is lost here."""
     flags = ("--on-silent-peer", "promote")
     with LocalCluster(2, flags=flags) as cluster, under_load(cluster, name) as load:

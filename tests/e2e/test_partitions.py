@@ -114,7 +114,7 @@ def test_a_loss_of_30_percent_of_all_packets_breaks_no_promise(name: str) -> Non
 
 @pytest.mark.extended
 @pytest.mark.parametrize("nodes", [3, pytest.param(5, marks=pytest.mark.slow)])
-def test_the_others_go_on_when_the_active_host_falls_silent(nodes: int, name: str) -> None:
+def test_the_others_continue_when_the_active_host_falls_silent(nodes: int, name: str) -> None:
     with NetnsCluster(nodes) as cluster, under_load(cluster, name) as load:
         silent = cluster.active_node(load.ledger)
         assert silent is not None

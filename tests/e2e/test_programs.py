@@ -31,7 +31,7 @@ def test_the_demo_keeps_every_promise_and_leaves_no_daemon() -> None:
 
 
 @pytest.mark.extended
-def test_the_benchmark_measures_a_case_beside_its_floor(tmp_path: Path) -> None:
+def test_the_benchmark_measures_a_case_next_to_its_floor(tmp_path: Path) -> None:
     written = tmp_path / "figures.json"
     without = ("--no-scale", "--no-time-outs")
     ended = run("bench", "--only", "1 replica", "--rounds", "1", *without, "--json", str(written))

@@ -409,7 +409,7 @@ def test_several_pieces_are_written_and_read_by_one_call(handle: Any, name: str)
     assert refusal("saCkptIOVectorElementDataFree", checkpoint, vector[2].dataBuffer) == "INVALID_PARAM"
 
 
-def test_the_element_at_fault_is_told_and_nothing_is_written(handle: Any, name: str) -> None:
+def test_the_wrong_element_is_reported_and_nothing_is_written(handle: Any, name: str) -> None:
     """R55, R121."""
     checkpoint = open_checkpoint(handle, name)
     create(checkpoint, b"a", b"as it was")
@@ -534,7 +534,7 @@ def test_tracking_needs_its_version_and_its_callback(service: LocalCluster, name
         assert call("saCkptFinalize", handle) == OK
 
 
-def test_each_call_of_another_handle_is_told_once(service: LocalCluster, name: str) -> None:
+def test_each_call_of_another_handle_is_reported_once(service: LocalCluster, name: str) -> None:
     """R144: also of another handle of the same instance; not to the handle that wrote."""
     heard = Heard()
     handle, other = initialize(heard.callbacks()), initialize()
@@ -590,7 +590,7 @@ def test_one_callback_is_dispatched_for_one(service: LocalCluster, name: str) ->
         assert call("saCkptFinalize", one) == OK
 
 
-def test_after_tracking_stopped_nothing_is_told(service: LocalCluster, name: str) -> None:
+def test_after_tracking_stopped_nothing_is_reported(service: LocalCluster, name: str) -> None:
     heard = Heard()
     handle, other = initialize(heard.callbacks()), initialize()
     open_checkpoint(handle, name)
@@ -611,7 +611,7 @@ def test_after_tracking_stopped_nothing_is_told(service: LocalCluster, name: str
         assert call("saCkptFinalize", one) == OK
 
 
-def test_a_callback_may_close_the_checkpoint_and_hears_no_more(service: LocalCluster, name: str) -> None:
+def test_a_callback_may_close_the_checkpoint_and_is_called_no_more(service: LocalCluster, name: str) -> None:
     """R63."""
     told: list[int] = []
 
@@ -649,7 +649,7 @@ def test_tracking_may_begin_before_there_is_an_active_replica(service: LocalClus
         assert call("saCkptFinalize", one) == OK
 
 
-def test_what_a_callback_raises_is_shown_and_dispatching_goes_on(
+def test_what_a_callback_raises_is_shown_and_dispatching_continues(
     service: LocalCluster, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As in ctypes' callbacks everywhere."""

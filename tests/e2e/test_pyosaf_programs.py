@@ -30,7 +30,7 @@ def run(address: str, program: str, *arguments: str) -> str:
     return printed
 
 
-def test_a_counter_goes_on_at_another_node_where_it_was(cluster: LocalCluster) -> None:
+def test_a_counter_continues_at_another_node_where_it_was(cluster: LocalCluster) -> None:
     first, second = cluster.node_ids[:2]
     assert run(cluster.address(first), "pyosaf_counter.py", "3") == "count 3\n"
     assert run(cluster.address(second), "pyosaf_counter.py", "2") == "count 5\n"
@@ -58,7 +58,7 @@ def test_what_is_asynchronous_ends_with_a_callback(cluster: LocalCluster) -> Non
 
 
 @pytest.mark.extended
-def test_a_tracker_at_another_node_is_told_once_for_each_call(cluster: LocalCluster) -> None:
+def test_a_tracker_at_another_node_gets_one_report_for_each_call(cluster: LocalCluster) -> None:
     first, second = cluster.node_ids[:2]
     with start(cluster.address(first), "pyosaf_tracking.py", "tracker", "3") as tracker:
         assert tracker.stdout is not None

@@ -197,7 +197,7 @@ def test_a_standby_misses_nothing_when_its_node_is_killed(
     assert owner.open_flags == READ
 
 
-def test_deletions_and_expirations_are_told(cluster: LocalCluster, dn: str, begin: Begin) -> None:
+def test_deletions_and_expirations_are_reported(cluster: LocalCluster, dn: str, begin: Begin) -> None:
     writer = begin(cluster.address("a")).checkpoint_open(dn, ALL_MODES, given())
     standby = Standby(begin(cluster.address("b", "tcp")), dn)
     for section_id in ("deleted", "expired"):

@@ -54,7 +54,7 @@ def writing(table: Table) -> Iterator[list[float]]:
         thread.join()
 
 
-def test_a_thousand_large_reads_at_once_are_answered_and_hold_nobody_up() -> None:
+def test_a_thousand_large_reads_at_once_are_answered_and_delay_no_other_client() -> None:
     """`asyncio.gather` over 1,000 reads of 1 MiB: a daemon grew by 1.8 GB, and the view changed 17 times."""
     with LocalCluster(3) as cluster:
         where = cluster.addresses()
@@ -81,7 +81,7 @@ def test_a_thousand_large_reads_at_once_are_answered_and_hold_nobody_up() -> Non
 
 
 @pytest.mark.parametrize("door", ["unix", pytest.param("tcp", marks=pytest.mark.slow)])
-def test_answers_that_nobody_reads_are_not_made(door: str) -> None:
+def test_answers_that_no_client_reads_are_not_made(door: str) -> None:
     """108 KB of READs became 6 GB of answers, and nobody was served for 16 s."""
     with LocalCluster(1) as cluster, Table("t", 9, MIB, 9, address=cluster.addresses()) as table:
         table["k"] = bytes(MIB)

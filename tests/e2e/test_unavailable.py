@@ -81,7 +81,7 @@ def test_an_unavailable_checkpoint_says_which_node_it_waits_for(
 
 
 @pytest.mark.extended
-def test_a_program_of_the_saf_api_is_told_the_same(cluster: LocalCluster, name: str) -> None:
+def test_a_program_of_the_saf_api_gets_the_same_error(cluster: LocalCluster, name: str) -> None:
     with program_at(cluster, "b", f"safCkpt={name}") as program:
         cluster.pause("b")
         try:

@@ -45,7 +45,7 @@ def test_sigkill_of_the_coordinator_and_of_the_other_loses_nothing(name: str) ->
                 cluster.wait_in_sync(checkpoint, load.replicas)
 
 
-def test_the_other_goes_on_when_the_coordinator_is_paused(name: str) -> None:
+def test_the_other_continues_when_the_coordinator_is_paused(name: str) -> None:
     with LocalCluster(2, witnesses=1) as cluster, under_load(cluster, name) as load:
         first = coordinator(cluster)
         cluster.pause(first)
@@ -63,7 +63,7 @@ def coordinator_of(cluster: LocalCluster, node: str) -> str:
 
 @pytest.mark.extended
 @needs_namespaces
-def test_the_other_goes_on_with_the_witness_when_the_coordinator_is_cut_off(name: str) -> None:
+def test_the_other_continues_with_the_witness_when_the_coordinator_is_cut_off(name: str) -> None:
     with NetnsCluster(2, witnesses=1) as cluster, pinned_load(cluster, name) as load:
         first = coordinator(cluster)
         cluster.isolate(first)
@@ -78,7 +78,7 @@ def test_the_other_goes_on_with_the_witness_when_the_coordinator_is_cut_off(name
 
 @pytest.mark.extended
 @needs_namespaces
-def test_of_two_that_both_hear_the_witness_and_not_each_other_one_goes_on(name: str) -> None:
+def test_of_two_that_both_reach_the_witness_and_not_each_other_one_continues(name: str) -> None:
     with NetnsCluster(2, witnesses=1) as cluster, pinned_load(cluster, name) as load:
         cluster.cut("a", "b")
         since_ns = time.monotonic_ns() + int(2 * GRACE_SECONDS * 1e9)
@@ -90,7 +90,7 @@ def test_of_two_that_both_hear_the_witness_and_not_each_other_one_goes_on(name: 
 
 
 @pytest.mark.extended
-def test_without_the_witness_the_service_goes_on_and_only_without_a_majority_there_is_an_alarm(
+def test_without_the_witness_the_service_continues_and_only_without_a_majority_there_is_an_alarm(
     name: str,
 ) -> None:
     with LocalCluster(2, witnesses=1) as cluster, under_load(cluster, name) as load:
@@ -134,7 +134,7 @@ def test_a_witness_that_lost_its_state_directory_votes_again_once_a_view_names_i
 
 
 @pytest.mark.extended
-def test_a_witness_that_is_restarted_under_load_costs_nobody_anything(name: str) -> None:
+def test_a_witness_that_is_restarted_under_load_costs_no_client_anything(name: str) -> None:
     with LocalCluster(2, witnesses=1) as cluster, under_load(cluster, name) as load:
         # It may have started too late to vote on the first view: then its record is empty, as if lost.
         assert cluster.leave("b") == 0

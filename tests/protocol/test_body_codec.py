@@ -30,7 +30,7 @@ def test_what_is_packed_is_unpacked(content: Any) -> None:
     assert unpack_body(pack_body(content)) == content
 
 
-def test_text_and_bytes_stay_apart() -> None:
+def test_text_and_bytes_remain_different() -> None:
     assert [type(field) for field in unpack_body(pack_body(["a", b"a"]))] == [str, bytes]
 
 
@@ -93,7 +93,7 @@ def test_what_is_no_msgpack_is_refused(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("rest", [b"\x00", b"\x90", b"\xc1"])
-def test_bytes_behind_the_body_are_refused(rest: bytes) -> None:
+def test_bytes_after_the_body_are_refused(rest: bytes) -> None:
     with pytest.raises(FrameError):
         unpack_body(b"\x91\x01" + rest)
 

@@ -72,7 +72,7 @@ def test_the_document_shows_the_bounds_of_every_kind(kind: int) -> None:
 
 
 @pytest.mark.parametrize("frame", REPRESENTATIVES, ids=lambda frame: frame.name)
-def test_every_representative_is_within_its_bounds_with_room_for_later_fields(frame: Any) -> None:
+def test_every_representative_is_within_its_bounds_and_leaves_space_for_later_fields(frame: Any) -> None:
     bounds = BOUNDS[getattr(Kind, frame.kind)]
     body = frame.body[ROUTES.get(frame.kind, 0) :]
     assert len(frame.body) <= bounds.body_bytes_max
@@ -114,7 +114,7 @@ def test_until_a_session_is_attached_every_request_may_come_that_needs_none_and_
     ],
     ids=["client", "peer", "witness", "node", "first exchange", "datagram"],
 )
-def test_who_may_send_what(limits: tuple[int, ...], may: list[str], may_not: list[str]) -> None:
+def test_which_side_may_send_what(limits: tuple[int, ...], may: list[str], may_not: list[str]) -> None:
     for name in may:
         header = encode_frame(getattr(Kind, name), 1, 1, 1, bytes(limits[getattr(Kind, name)]))[:HEADER_BYTES]
         assert FrameDecoder(limits).feed(header) == []

@@ -14,16 +14,16 @@ NOT_ON_THE_WIRE = ("NODES_MAX",)
 
 
 @pytest.mark.parametrize(("name", "number"), [*kind_numbers().items(), *op_numbers().items()])
-def test_the_document_tells_every_kind_and_operation_with_its_number(name: str, number: int) -> None:
+def test_the_document_lists_every_kind_and_operation_with_its_number(name: str, number: int) -> None:
     assert re.search(rf"^\| {number} \| `{name}` \| ", DOCUMENT, re.MULTILINE)
 
 
-def test_the_document_tells_no_kind_or_operation_that_is_none() -> None:
+def test_the_document_lists_no_kind_or_operation_that_is_none() -> None:
     numbers = {*kind_numbers().items(), *op_numbers().items()}
     told = re.findall(r"^\| (\d+) \| `([A-Z_]+)` \| ", DOCUMENT, re.MULTILINE)
     assert {(name, int(number)) for number, name in told if not name.startswith(("ERR_", "OK"))} <= numbers
 
 
 @pytest.mark.parametrize("name", [name for name in LIMITS if name not in NOT_ON_THE_WIRE])
-def test_the_document_tells_every_limit(name: str) -> None:
+def test_the_document_lists_every_limit(name: str) -> None:
     assert f"| `{name}` | {getattr(limits, name):,} |" in DOCUMENT

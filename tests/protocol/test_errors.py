@@ -35,7 +35,7 @@ def test_anything_else_is_garbage_that_says_that_it_is_our_own_bug(error: Except
     assert str(caught.value) == f"our own parser raised {type(error).__name__}"
 
 
-def test_what_is_no_error_goes_on() -> None:
+def test_an_error_that_is_not_the_peers_passes_through() -> None:
     @parser
     def interrupted() -> None:
         raise KeyboardInterrupt

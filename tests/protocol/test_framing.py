@@ -112,7 +112,7 @@ def test_a_kind_s_own_limit_holds_and_what_may_not_come_is_refused_by_its_header
             FrameDecoder(limits).feed(wrong[:HEADER_BYTES])
 
 
-def test_an_oversize_frame_behind_a_good_one_is_refused() -> None:
+def test_an_oversize_frame_after_a_good_one_is_refused() -> None:
     decoder = FrameDecoder()
     with pytest.raises(FrameError):
         decoder.feed(encode(THREE) + length_only(2**32 - 1))

@@ -85,7 +85,7 @@ FRAMES = st.builds(Frame, st.sampled_from(KINDS), SMALL, SMALL, SMALL, BODIES)
 
 @settings(max_examples=500, deadline=None)
 @given(frames=st.lists(FRAMES, min_size=1, max_size=3), key=st.sampled_from([b"", b"key"]))
-def test_an_acceptor_takes_garbage_for_nobody(frames: list[Frame], key: bytes) -> None:
+def test_an_acceptor_takes_garbage_for_no_peer(frames: list[Frame], key: bytes) -> None:
     acceptor = Acceptor(Identity("prod", key, "a", 11), NONCE_B)
     with contextlib.suppress(FrameError, HandshakeRejected):
         for frame in frames:
@@ -95,7 +95,7 @@ def test_an_acceptor_takes_garbage_for_nobody(frames: list[Frame], key: bytes) -
 
 @settings(max_examples=500, deadline=None)
 @given(frame=FRAMES, key=st.sampled_from([b"", b"key"]))
-def test_an_opener_takes_garbage_for_nobody(frame: Frame, key: bytes) -> None:
+def test_an_opener_takes_garbage_for_no_peer(frame: Frame, key: bytes) -> None:
     opener = Opener(Identity("prod", key), 1, NONCE_A)
     with contextlib.suppress(FrameError, HandshakeRejected):
         peer, _ = opener.receive(frame)

@@ -76,7 +76,7 @@ def refused(acceptor: Acceptor, frame: Frame) -> HandshakeRejected:
 
 
 @pytest.mark.parametrize("key", [b"", KEY], ids=["no key", "key"])
-def test_two_nodes_learn_who_the_other_is(key: bytes) -> None:
+def test_two_nodes_learn_each_others_identity(key: bytes) -> None:
     acceptor = Acceptor(with_key(NODE_A, key), NONCE_B)
     peer = exchange(Opener(with_key(NODE_B, key), ROLE_PEER, NONCE_A), acceptor)
     assert peer == PeerIdentity(1, ROLE_PEER, "a", 11, ("tcp://host-a:7301",))
@@ -84,7 +84,7 @@ def test_two_nodes_learn_who_the_other_is(key: bytes) -> None:
 
 
 @pytest.mark.parametrize("key", [b"", KEY], ids=["no key", "key"])
-def test_a_client_is_greeted_without_a_name(key: bytes) -> None:
+def test_a_client_shakes_hands_without_a_name(key: bytes) -> None:
     acceptor = Acceptor(with_key(NODE_A, key), NONCE_B)
     assert exchange(Opener(with_key(CLIENT, key), ROLE_CLIENT, NONCE_A), acceptor).node_id == "a"
     assert acceptor.peer == PeerIdentity(1, ROLE_CLIENT, "", 0, ())
@@ -140,7 +140,7 @@ def test_an_opener_refuses_a_version_that_it_did_not_offer(version: int) -> None
     assert raised.value.code == codes.VERSION
 
 
-def test_an_opener_is_told_why_it_is_refused() -> None:
+def test_an_opener_receives_the_reason_of_a_refusal() -> None:
     frame = decode_datagram(HandshakeRejected(codes.VERSION, "too new").frame())
     with pytest.raises(HandshakeRejected, match="too new") as raised:
         Opener(NODE_B, ROLE_PEER, NONCE_A).receive(frame)

@@ -192,7 +192,7 @@ def test_a_constant_has_the_sa_forums_number(name: str, value: Any) -> None:
     assert getattr(constants, name) == value
 
 
-def test_no_constant_is_left_out_here() -> None:
+def test_no_constant_is_missing_here() -> None:
     assert {name for name in vars(constants) if name.startswith("SA_")} == set(CONSTANTS)
 
 

@@ -139,7 +139,7 @@ async def test_a_quarantine_that_raises_is_counted(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("function", ["pack_event", "pack_entry", "digest_of"])
-async def test_a_recording_that_raises_stops_and_the_node_goes_on(
+async def test_a_recording_that_raises_stops_and_the_node_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, function: str
 ) -> None:
     async with running(tmp_path, record_events=tmp_path / "events") as a, a.client() as client:

@@ -64,7 +64,7 @@ async def test_a_request_in_single_bytes_is_put_together(tmp_path: Path) -> None
         assert (await client.frame()).a == 5
 
 
-async def test_requests_right_behind_the_proof_are_taken(tmp_path: Path) -> None:
+async def test_requests_right_after_the_proof_are_taken(tmp_path: Path) -> None:
     """A PROOF and what follows it may come in one segment, and only the PROOF must be small."""
     async with running(tmp_path, key=b"secret") as a, a.client(greet=False) as client:
         behind = b"".join(ping(number, bytes(4096)) for number in range(1, 6))
@@ -90,7 +90,7 @@ async def test_before_its_session_is_attached_a_client_sends_nothing_large(
         assert (await other.ping(9)).a == 9
 
 
-async def test_a_large_request_right_behind_the_answer_to_attach_is_taken(tmp_path: Path) -> None:
+async def test_a_large_request_right_after_the_answer_to_attach_is_taken(tmp_path: Path) -> None:
     async with running(tmp_path) as a, a.client() as client:
         await client.attach()
         client.send(encode_frame(Kind.UPDATE, 2, 0, 1, bytes(MIB)) + ping(3))
@@ -123,7 +123,7 @@ async def test_the_connection_ends_when_the_first_frame_is_too_long(tmp_path: Pa
     ],
     ids=["http", "zeros", "request", "hello"],
 )
-async def test_a_stranger_that_sends_garbage_is_closed_and_harms_nobody(
+async def test_an_unauthenticated_connection_that_sends_garbage_is_closed_and_does_no_harm(
     tmp_path: Path, garbage: bytes
 ) -> None:
     async with running(tmp_path) as a, a.client() as client, a.client(greet=False) as stranger:
@@ -133,7 +133,7 @@ async def test_a_stranger_that_sends_garbage_is_closed_and_harms_nobody(
         assert (await client.ping()).a == 1
 
 
-async def test_a_stranger_that_goes_within_its_hello_is_forgotten(tmp_path: Path) -> None:
+async def test_a_connection_that_ends_within_its_hello_is_forgotten(tmp_path: Path) -> None:
     async with running(tmp_path) as a:
         async with a.client(greet=False) as stranger:
             stranger.send(Opener(a.identity, 1, NONCE).hello()[:20])
@@ -143,7 +143,7 @@ async def test_a_stranger_that_goes_within_its_hello_is_forgotten(tmp_path: Path
         assert a.daemon.counters.garbage_streams == 0
 
 
-async def test_a_silent_stranger_is_closed_when_its_time_is_over(
+async def test_a_silent_unauthenticated_connection_is_closed_when_its_time_is_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(acceptor_module, "HANDSHAKE_LIMIT_S", 0.01)
@@ -152,7 +152,7 @@ async def test_a_silent_stranger_is_closed_when_its_time_is_over(
         assert a.daemon.counters.timed_out == 1
 
 
-async def test_the_oldest_stranger_goes_when_there_are_too_many(
+async def test_the_oldest_unauthenticated_connection_is_closed_when_there_are_too_many(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(descriptors, "HANDSHAKES_MAX", 1)
@@ -191,7 +191,7 @@ async def test_one_client_more_than_the_limit_is_refused(tmp_path: Path) -> None
         assert (await client.ping()).a == 1
 
 
-async def test_an_operator_has_room_beside_the_clients_and_attaches_no_session(tmp_path: Path) -> None:
+async def test_an_operator_has_a_place_apart_from_the_clients_and_attaches_no_session(tmp_path: Path) -> None:
     """With `clients_max` clients `ckptctl` could not even show that, nor stop the node."""
     async with running(tmp_path, clients_max=1) as a, a.client(), a.client(greet=False) as tool:
         await tool.greet(a.identity, ROLE_OPERATOR)
@@ -287,7 +287,7 @@ async def test_a_client_of_another_protocol_version_is_refused(tmp_path: Path) -
         assert await client.closed()
 
 
-async def test_close_client_ends_the_link_after_what_was_said_before(tmp_path: Path) -> None:
+async def test_close_client_ends_the_link_after_what_was_sent_before(tmp_path: Path) -> None:
     async with running(tmp_path) as a, a.client() as client:
         a.node.on[ClientReceived] = lambda event: [
             SendClient(event.link, ping(1)),

@@ -80,7 +80,7 @@ def test_it_says_where_it_listens_and_ends_cleanly_on_a_signal(
 
 
 @pytest.mark.parametrize("loop", ["on", "off"])
-def test_it_ends_with_the_program_that_holds_its_standard_input_where_it_was_told_to(
+def test_it_ends_with_the_program_that_has_its_standard_input_if_a_flag_says_so(
     tmp_path: Path, loop: str
 ) -> None:
     held, lifeline = os.pipe()
@@ -136,7 +136,7 @@ def test_it_starts_again_after_it_was_killed(tmp_path: Path) -> None:
             process.kill()
 
 
-def test_it_tells_the_service_manager_when_it_serves_and_when_it_stops(tmp_path: Path) -> None:
+def test_it_notifies_the_service_manager_when_it_serves_and_when_it_stops(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         with command(tmp_path, NOTIFY_SOCKET=str(tmp_path / "notify")) as process:
@@ -147,7 +147,7 @@ def test_it_tells_the_service_manager_when_it_serves_and_when_it_stops(tmp_path:
             assert manager.recv(100) == b"STOPPING=1"
 
 
-def test_the_watchdog_hears_of_a_loop_that_runs_and_not_of_one_that_stands_still(tmp_path: Path) -> None:
+def test_the_watchdog_is_notified_by_a_loop_that_runs_and_not_by_one_that_is_stuck(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         with command(tmp_path, NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="60000") as process:
@@ -260,7 +260,7 @@ def test_a_node_of_another_cluster_is_one_line_and_exit_code_1(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("package", ["ckptd", "ckptctl"])
-def test_the_version_is_said_without_importing_the_rest(package: str) -> None:
+def test_the_version_is_printed_without_importing_the_rest(package: str) -> None:
     """`ckptd --version` imported the whole daemon, 0.2 s."""
     code = f"""
 import sys
@@ -275,7 +275,7 @@ sys.exit(", ".join(sorted(set(heavy) & set(sys.modules))) or 0)
     assert ended.stdout.startswith(package)
 
 
-def test_the_version_is_said_without_starting(tmp_path: Path) -> None:
+def test_the_version_is_printed_without_starting(tmp_path: Path) -> None:
     with command(tmp_path, "--version") as process:
         assert process.communicate() == (f"ckptd {__version__}\n", "")
         assert process.returncode == 0

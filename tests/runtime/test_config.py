@@ -247,7 +247,7 @@ def test_a_mistake_is_refused_in_one_line(arguments: list[str], said: str) -> No
     assert refused.value.exit_code == 2
 
 
-def test_unknown_keys_are_refused_wherever_they_stand(tmp_path: Path) -> None:
+def test_unknown_keys_are_refused_in_every_source(tmp_path: Path) -> None:
     file = tmp_path / "ckptd.toml"
     file.write_text("lease_mss = 1\n")
     with pytest.raises(ConfigError, match=r"unknown setting lease_mss .*did you mean lease_ms\?"):
@@ -348,7 +348,7 @@ def test_the_password_for_etcd_comes_from_its_file(tmp_path: Path) -> None:
     assert read_etcd_password(Config(node_id="a")) == ""
 
 
-def test_a_relative_socket_is_told_as_clients_take_it(
+def test_a_relative_socket_is_reported_as_clients_take_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`--socket s.sock` was announced as unix://s.sock, which every client refuses."""
@@ -381,7 +381,7 @@ def test_help_names_every_key() -> None:
     assert all(flag_name(key) in text for key in KEYS)
 
 
-def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_without_a_home_gets_an_error_that_names_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
     """Containers run under any user id: `ckptd` ended in a traceback there."""
 
     def unknown(user_id: int) -> NoReturn:

@@ -84,7 +84,7 @@ async def test_a_refused_datagram_costs_no_later_one(bound: Bound) -> None:
     assert await receive(bound, 1) == [b"good"]
 
 
-async def test_what_nobody_takes_is_dropped_beyond_a_limit(
+async def test_what_is_not_received_is_dropped_beyond_a_limit(
     bound: Bound, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(lanes_module.SENDER_WAITING_MAX, Lane.UNAUTHENTICATED, 2)

@@ -65,7 +65,7 @@ def test_the_witness_of_the_sample_is_one() -> None:
     assert not load_config(["--config", path, "--node-id", "host1"], {}).settings().witness
 
 
-def test_the_fence_hook_is_a_shell_script_that_proves_nothing_as_it_stands(tmp_path: Path) -> None:
+def test_the_fence_hook_is_a_shell_script_that_proves_nothing_unchanged(tmp_path: Path) -> None:
     hook = DEPLOY / "fence-hook.sh"
     assert os.access(hook, os.X_OK)
     subprocess.run(["sh", "-n", str(hook)], check=True)
@@ -92,7 +92,7 @@ def test_what_stops_a_daemon_allows_for_its_hand_over(name: str, pattern: str) -
     assert int(found[1]) >= leave_s + LEAVE_MARGIN_S + END_LIMIT_S
 
 
-def test_a_node_that_was_told_to_stop_is_not_started_again() -> None:
+def test_a_node_that_was_asked_to_stop_is_not_started_again() -> None:
     assert f"RestartPreventExitStatus={EXIT_LAST_COPY}\n" in (DEPLOY / "ckptd.service").read_text()
 
 
@@ -101,7 +101,7 @@ def settings_of_unit() -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines if re.match(r"[A-Z]\w+=", line))
 
 
-def test_the_unit_never_gives_up_and_is_watched() -> None:
+def test_the_unit_is_restarted_without_end_and_is_watched() -> None:
     """After five quick failures systemd left a node down for good."""
     unit = settings_of_unit()
     assert unit["StartLimitIntervalSec"] == "0"
@@ -148,7 +148,7 @@ def variables_of_container(node_id: str) -> dict[str, str]:
     return variables | {"CKPTD_DAEMON_NODE_ID": node_id, "CKPTD_DAEMON_KEY": "0123456789abcdef"}
 
 
-def test_the_image_finds_out_by_itself_whether_its_daemon_is_healthy(tmp_path: Path) -> None:
+def test_the_image_checks_on_its_own_whether_its_daemon_is_healthy(tmp_path: Path) -> None:
     """There was no HEALTHCHECK, and `ckptctl` could not authenticate in the daemon's container."""
     found = re.search(r"^HEALTHCHECK .*CMD (\[.*\])$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
     assert found
@@ -171,7 +171,7 @@ def test_the_image_finds_out_by_itself_whether_its_daemon_is_healthy(tmp_path: P
     assert ended.returncode == 1
 
 
-def test_the_compose_file_has_no_key_that_everybody_knows() -> None:
+def test_the_compose_file_has_no_key_that_is_public() -> None:
     assert "CKPTD_DAEMON_KEY: ${CKPTD_KEY:?" in (DEPLOY / "compose.yaml").read_text()
 
 

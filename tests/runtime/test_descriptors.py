@@ -73,7 +73,7 @@ def test_what_macos_calls_unlimited_is_what_it_grants(limit: Limit) -> None:
 
 
 @pytest.mark.parametrize("peers", [0, 2, 63])
-def test_a_node_without_room_for_clients_does_not_start_and_says_how_many_descriptors_it_needs(
+def test_a_node_without_descriptors_for_clients_does_not_start_and_names_how_many_it_needs(
     limit: Limit, peers: int
 ) -> None:
     limit.soft = limit.hard = limit.grants = 64
@@ -87,14 +87,14 @@ def test_a_node_without_room_for_clients_does_not_start_and_says_how_many_descri
         divide_descriptors(10_000, peers)
 
 
-async def test_a_daemon_without_room_does_not_start(tmp_path: Path, limit: Limit) -> None:
+async def test_a_daemon_without_enough_descriptors_does_not_start(tmp_path: Path, limit: Limit) -> None:
     limit.soft = limit.hard = limit.grants = 64
     with pytest.raises(StartError, match="file descriptors"):
         async with running(tmp_path):
             raise AssertionError("it started")
 
 
-async def test_strangers_leave_room_for_clients(
+async def test_unauthenticated_connections_leave_descriptors_for_clients(
     tmp_path: Path, limit: Limit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(descriptors, "OWN_DESCRIPTORS", 0)

@@ -68,7 +68,7 @@ async def bench() -> AsyncIterator[Bench]:
     assert await bench.writer.close(10)
 
 
-async def test_a_record_is_told_when_it_is_on_disk_and_not_before(bench: Bench) -> None:
+async def test_a_record_is_reported_when_it_is_on_disk_and_not_before(bench: Bench) -> None:
     bench.writer.persist(b"one", 1)
     await bench.entered()
     assert bench.events == []
@@ -87,7 +87,7 @@ async def test_of_those_that_wait_only_the_newest_is_written(bench: Bench) -> No
     assert bench.disk.written == [b"one", b"4"]
 
 
-async def test_the_loop_goes_on_while_the_disk_stands_still(bench: Bench) -> None:
+async def test_the_loop_continues_while_the_disk_is_stuck(bench: Bench) -> None:
     bench.writer.persist(b"one", 1)
     await bench.entered()
     for _ in range(3):
@@ -95,7 +95,7 @@ async def test_the_loop_goes_on_while_the_disk_stands_still(bench: Bench) -> Non
     assert bench.events == []
 
 
-async def test_a_disk_that_is_full_is_told_and_the_next_record_is_tried(bench: Bench) -> None:
+async def test_a_disk_that_is_full_is_reported_and_the_next_record_is_tried(bench: Bench) -> None:
     bench.disk.error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     bench.disk.let.release(2)
     bench.writer.persist(b"one", 1)

@@ -129,7 +129,7 @@ async def test_our_own_bug_in_an_effect_fails_the_node(bench: Bench) -> None:
         await bench.driver.ended
 
 
-async def test_what_was_said_before_a_close_goes_out_before_it(bench: Bench) -> None:
+async def test_what_was_sent_before_a_close_goes_out_before_it(bench: Bench) -> None:
     done = bench.carry_out(
         SendClient(1, b"x"),
         SendPeer("b", b"y"),
@@ -159,11 +159,11 @@ async def test_the_rarer_effects_are_carried_out(bench: Bench, caplog: pytest.Lo
     assert await bench.driver.ended is False
 
 
-async def test_effects_for_those_who_are_gone_are_dropped(bench: Bench) -> None:
+async def test_effects_for_links_that_are_gone_are_dropped(bench: Bench) -> None:
     assert bench.carry_out(SendClient(9, b"x"), SendPeer("z", b"x"), CloseClient(9, "why")) == []
 
 
-async def test_an_exception_out_of_the_core_stops_it_for_good(
+async def test_an_exception_out_of_the_core_stops_it_permanently(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(event: Event) -> list[Effect]:
@@ -232,7 +232,7 @@ def counted_timers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
     yield waits
 
 
-async def test_the_timer_is_armed_anew_only_for_an_earlier_deadline(
+async def test_the_timer_is_armed_again_only_for_an_earlier_deadline(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with counted_timers(monkeypatch) as waits:
@@ -261,7 +261,7 @@ async def test_a_node_without_deadline_arms_no_timer(monkeypatch: pytest.MonkeyP
     assert waits == []
 
 
-async def test_a_stopped_driver_tells_the_core_nothing(bench: Bench) -> None:
+async def test_a_stopped_driver_passes_nothing_to_the_core(bench: Bench) -> None:
     bench.node.deadline_ns = 0
     bench.driver.handle(WallClockRead(0))
     bench.driver.stop()
@@ -273,7 +273,7 @@ async def test_a_stopped_driver_tells_the_core_nothing(bench: Bench) -> None:
 # -- turns
 
 
-async def test_a_core_with_work_left_goes_on_once_the_loop_looked_at_its_sockets(bench: Bench) -> None:
+async def test_a_core_with_work_left_continues_once_the_loop_looked_at_its_sockets(bench: Bench) -> None:
     """Heartbeats come between two turns: a datagram that is there is read before the next one."""
     loop = asyncio.get_running_loop()
     one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -320,6 +320,8 @@ async def test_links_are_read_as_the_core_says(bench: Bench) -> None:
     assert done == [("c1", "stop"), ("b", "stop"), ("c1", "read")]
 
 
-async def test_large_frames_of_a_client_are_taken_before_it_is_told_that_it_is_attached(bench: Bench) -> None:
+async def test_large_frames_of_a_client_are_taken_before_it_receives_that_it_is_attached(
+    bench: Bench,
+) -> None:
     done = bench.carry_out(TakeLarge(1), SendClient(1, b"attached"), TakeLarge(99))
     assert done == [("c1", "take large"), ("c1", b"attached")]

@@ -80,7 +80,9 @@ async def failed(asked: Awaitable[RegisterAnswered | RegisterFailed]) -> str:
 
 
 @real
-async def test_a_register_nobody_wrote_holds_nothing_at_revision_0(one_member: EtcdCluster, key: str) -> None:
+async def test_a_register_that_was_never_written_has_no_value_and_revision_0(
+    one_member: EtcdCluster, key: str
+) -> None:
     async with register(one_member.endpoints, key) as etcd:
         assert await etcd.ask(read(4)) == RegisterAnswered(4, False, 0, None)
 
@@ -109,7 +111,7 @@ async def test_a_revision_that_was_never_there_swaps_nothing(one_member: EtcdClu
 
 
 @real
-async def test_of_rivals_one_swaps_and_the_others_are_told_its_value(
+async def test_of_rivals_one_swaps_and_the_others_receive_its_value(
     one_member: EtcdCluster, key: str
 ) -> None:
     async with register(one_member.endpoints, key) as etcd:
@@ -166,7 +168,7 @@ async def test_a_swap_that_one_member_may_have_got_is_sent_to_no_other(
 
 
 @real
-async def test_a_read_goes_on_to_the_next_member(members: EtcdCluster, key: str) -> None:
+async def test_a_read_continues_at_the_next_member(members: EtcdCluster, key: str) -> None:
     members.pause(0)
     async with register(members.endpoints, key, 1.0) as etcd:
         assert await etcd.ask(read()) == RegisterAnswered(1, False, 0, None)
@@ -293,7 +295,7 @@ UNKNOWN: list[tuple[int, object] | None] = [
 
 
 @pytest.mark.parametrize("reply", UNKNOWN, ids=lambda reply: str(reply)[:40])
-async def test_a_swap_without_a_clear_answer_failed_and_went_to_nobody_else(
+async def test_a_swap_without_a_clear_answer_failed_and_went_to_no_other_member(
     reply: tuple[int, object] | None,
 ) -> None:
     first, second = FakeMember(reply), FakeMember((200, {**HEADER, "succeeded": True}))
@@ -362,7 +364,7 @@ async def test_a_connection_that_ends_within_the_answer_is_an_unknown_outcome() 
     server.close()
 
 
-async def test_nobody_there_is_told_with_every_address() -> None:
+async def test_an_error_names_every_address_that_was_not_reached() -> None:
     endpoints = tuple(f"http://127.0.0.1:{free_port()}" for _ in range(2))
     async with register(endpoints) as etcd:
         text = await failed(etcd.ask(AskRegister(1, 0, b"one")))

@@ -193,7 +193,7 @@ def test_a_disk_that_fails_stops_the_recording_and_nothing_else(
     writer.close()
 
 
-def test_a_directory_that_everybody_may_change_is_refused(tmp_path: Path) -> None:
+def test_a_directory_that_every_user_may_change_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
     with pytest.raises(StartError, match="every user may write"):
         EventLogWriter(tmp_path, 2**20, "a", 1)
@@ -216,7 +216,7 @@ def test_a_directory_that_cannot_be_made_refuses_the_start(tmp_path: Path) -> No
         (b"\xc1", "is damaged"),
     ],
 )
-def test_what_is_no_recording_is_said(
+def test_a_file_that_is_no_recording_is_reported(
     tmp_path: Path, content: bytes, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "file"

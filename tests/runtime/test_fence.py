@@ -45,7 +45,7 @@ async def test_a_signal_is_none(tmp_path: Path) -> None:
     assert ended == FenceEnded("b", False, "signal 15 ended the fence hook")
 
 
-async def test_it_is_told_the_node_last_and_has_no_shell(
+async def test_its_last_argument_is_the_node_and_no_shell_runs_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CKPTD_DAEMON_KEY", "secret")
@@ -100,7 +100,7 @@ def test_a_program_that_is_none_refuses_the_start(tmp_path: Path) -> None:
             FenceHook(command, "a", 1.0)
 
 
-async def test_a_node_is_fenced_once_at_a_time_and_the_core_is_told(tmp_path: Path) -> None:
+async def test_a_node_is_fenced_once_at_a_time_and_the_core_is_informed(tmp_path: Path) -> None:
     pipe, runs = tmp_path / "pipe", tmp_path / "runs"
     os.mkfifo(pipe)
     hook(tmp_path, f"echo \"$1\" >>'{runs}'; cat '{pipe}'")

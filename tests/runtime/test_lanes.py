@@ -57,7 +57,7 @@ def test_a_full_lane_drops_its_oldest_and_costs_no_other_lane_anything(lanes: Da
     assert not {b"h0", b"h1", b"h2"} & set(waiting)
 
 
-def test_each_lane_tells_how_full_it_is(lanes: DatagramLanes) -> None:
+def test_each_lane_reports_how_full_it_is(lanes: DatagramLanes) -> None:
     for datagram in (b"p", b"c", b"c", b"s"):
         put(lanes, datagram)
     assert [used for used, _ in lanes.limits().values()] == [1, 2, 0, 1]
@@ -77,7 +77,7 @@ def test_a_sender_has_its_share_of_a_lane(lanes: DatagramLanes) -> None:
     assert len(lanes) == 1, "it has its share again"
 
 
-def test_strangers_are_let_in_at_a_rate_for_each_host_and_for_all(
+def test_unauthenticated_connections_are_let_in_at_a_rate_for_each_host_and_for_all(
     lanes: DatagramLanes, now: list[int]
 ) -> None:
     let_in = 0
@@ -106,13 +106,13 @@ def test_hosts_whose_rates_are_remembered_are_bounded(lanes: DatagramLanes) -> N
     assert len(lanes._rates) <= SOURCES_MAX
 
 
-def test_the_end_comes_behind_all_that_waits(lanes: DatagramLanes) -> None:
+def test_the_end_comes_after_all_that_waits(lanes: DatagramLanes) -> None:
     lanes.put((None, None))
     put(lanes, b"s")
     assert everything(lanes) == [b"s", None]
 
 
-def test_heartbeats_of_strangers_are_let_in_at_a_bounded_rate_and_those_of_peers_all(
+def test_heartbeats_of_unknown_senders_are_let_in_at_a_bounded_rate_and_those_of_peers_all(
     lanes: DatagramLanes, now: list[int]
 ) -> None:
     """A flood of forged ones kept three nodes from all else: the view changed five times."""

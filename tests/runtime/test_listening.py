@@ -72,7 +72,7 @@ def test_a_stale_unix_socket_is_replaced(tmp_path: Path) -> None:
     unix.close()
 
 
-def test_a_unix_socket_that_somebody_listens_on_is_refused(tmp_path: Path) -> None:
+def test_a_unix_socket_that_another_process_listens_on_is_refused(tmp_path: Path) -> None:
     first = UnixSocket(tmp_path / "s", 0o600)
     with pytest.raises(StartError, match="another ckptd listens on unix socket"):
         UnixSocket(tmp_path / "s", 0o600)
@@ -97,7 +97,7 @@ def test_a_path_that_is_too_long_is_refused(tmp_path: Path) -> None:
         UnixSocket(tmp_path / ("x" * 120), 0o600)
 
 
-def test_a_directory_that_everybody_may_write_to_is_refused(tmp_path: Path) -> None:
+def test_a_directory_that_every_user_may_write_to_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
     with pytest.raises(StartError, match="every user may write"):
         UnixSocket(tmp_path / "s", 0o600)
@@ -125,7 +125,7 @@ async def test_clients_come_over_the_unix_socket(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-async def test_a_second_daemon_goes_on_without_the_default_socket(
+async def test_a_second_daemon_continues_without_the_default_socket(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")

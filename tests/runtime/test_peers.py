@@ -122,7 +122,7 @@ async def test_a_dialler_redials_when_the_core_closes_the_link(tmp_path: Path) -
         assert ties == ["PeerConnected", "PeerLost", "PeerConnected"]
 
 
-async def test_a_dialler_learns_that_nobody_listens(tmp_path: Path) -> None:
+async def test_a_dialler_learns_that_no_process_listens(tmp_path: Path) -> None:
     async with running(tmp_path, peers={"b": f"127.0.0.1:{free_port()}"}) as a:
         assert await a.node.told(PeerRefused, 3) == PeerRefused("b")
 
@@ -202,7 +202,7 @@ async def test_a_newer_connection_of_a_peer_replaces_the_old_one(tmp_path: Path)
 
 
 @pytest.mark.parametrize("incarnation", [4, 6, 2**63 - 1])
-async def test_a_peer_is_who_answers_at_its_address_and_nobody_else(
+async def test_only_the_process_that_answers_at_its_address_is_a_peer(
     tmp_path: Path, incarnation: int, lines: Lines
 ) -> None:
     """One greeting with a huge incarnation once shut a healthy node out for good."""
@@ -242,7 +242,7 @@ async def test_a_peer_that_cannot_be_asked_is_not_taken_yet(tmp_path: Path) -> N
         assert "PeerConnected" not in b.node.kinds()
 
 
-async def test_strangers_that_claim_to_be_a_peer_do_not_keep_it_away(tmp_path: Path) -> None:
+async def test_connections_that_claim_to_be_a_peer_do_not_keep_it_away(tmp_path: Path) -> None:
     async with waiting_for_a(tmp_path) as (b, a), contextlib.AsyncExitStack() as clients:
         began_s = time.monotonic()
         for _ in range(20):
@@ -255,7 +255,7 @@ async def test_strangers_that_claim_to_be_a_peer_do_not_keep_it_away(tmp_path: P
         assert a.asked <= 4 + pauses, "claims of one host wait in one place"
 
 
-async def test_who_asks_back_is_no_client(tmp_path: Path) -> None:
+async def test_a_connection_that_asks_back_is_no_client(tmp_path: Path) -> None:
     async with pair(tmp_path) as (a, b):
         await b.node.told(PeerConnected)
         assert "ClientConnected" not in a.node.kinds()
@@ -318,7 +318,9 @@ async def test_a_name_that_has_no_address_yet_is_looked_up_again(
                 assert b.peers.datagram_address("a") == ("127.0.0.1", a.port)
 
 
-async def test_a_node_that_is_not_among_the_peers_is_refused_and_the_operator_told(tmp_path: Path) -> None:
+async def test_a_node_that_is_not_among_the_peers_is_refused_and_the_operator_informed(
+    tmp_path: Path,
+) -> None:
     async with running(tmp_path, node_id="b", peers={"a": "127.0.0.1:1"}) as b, b.client(greet=False) as peer:
         await greet_as_peer(peer, "z")
         refusal = await peer.frame()
@@ -329,7 +331,7 @@ async def test_a_node_that_is_not_among_the_peers_is_refused_and_the_operator_to
         assert (await b.node.told(PeerTrouble)).node_id == "z"
 
 
-async def test_a_peer_that_this_node_dials_is_told_so(tmp_path: Path) -> None:
+async def test_a_peer_that_this_node_dials_learns_that(tmp_path: Path) -> None:
     """It waited a second in vain, and asks why. A link that only this end believes in is made anew."""
     async with (
         at_address("b") as b,
@@ -345,7 +347,7 @@ async def test_a_peer_that_this_node_dials_is_told_so(tmp_path: Path) -> None:
         await a.node.told(PeerConnected, 2)
 
 
-async def test_a_node_that_nobody_dials_asks_why_and_hears_of_the_other_daemon(tmp_path: Path) -> None:
+async def test_a_node_that_no_peer_dials_asks_why_and_learns_of_the_other_daemon(tmp_path: Path) -> None:
     """The second daemon with node id b: a dials b, and never this one."""
     at_a, at_b = (f"127.0.0.1:{free_port()}" for _ in "ab")
     async with (
@@ -361,7 +363,7 @@ async def test_a_node_that_nobody_dials_asks_why_and_hears_of_the_other_daemon(t
         assert "PeerLost" not in a.node.kinds()
 
 
-async def test_a_peer_of_an_earlier_start_is_told_which_later_one_is_known(tmp_path: Path) -> None:
+async def test_a_peer_of_an_earlier_incarnation_learns_which_later_one_is_known(tmp_path: Path) -> None:
     at_a, at_b = (f"127.0.0.1:{free_port()}" for _ in "ab")
     async with (
         running(tmp_path, node_id="b", peers={"a": at_a}, listen=at_b) as b,

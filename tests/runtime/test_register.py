@@ -13,7 +13,7 @@ from ckptd.runtime.errors import ConfigError
 from ckptd.runtime.etcd.make_register import make_register
 
 
-async def test_the_core_is_told_that_nobody_answered_and_that_is_counted(tmp_path: Path) -> None:
+async def test_a_request_without_an_answer_is_reported_to_the_core_and_counted(tmp_path: Path) -> None:
     endpoint = f"http://127.0.0.1:{free_port()}"
     async with running(tmp_path, arbiter="etcd", etcd_endpoints=endpoint) as a:
         a.node.on[WallClockRead] = lambda event: [AskRegister(7, 0, None)]

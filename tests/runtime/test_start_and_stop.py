@@ -49,7 +49,7 @@ async def test_a_second_daemon_with_the_same_directory_is_refused(tmp_path: Path
                 raise AssertionError("it started")
 
 
-async def test_a_taken_port_is_refused_and_leaves_nothing_behind(tmp_path: Path) -> None:
+async def test_a_taken_port_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     async with running(tmp_path) as a:
         listen = f"127.0.0.1:{a.port}"
         with pytest.raises(StartError, match="Address already in use"):
@@ -179,7 +179,7 @@ async def test_what_lost_is_kept_in_quarantine_before_the_daemon_ends(
     assert str(file) in caplog.text
 
 
-async def test_a_quarantine_that_cannot_be_written_is_told_and_counted(
+async def test_a_quarantine_that_cannot_be_written_is_logged_and_counted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with running(tmp_path, quarantine_bytes_max=2**16) as a:
@@ -212,7 +212,7 @@ async def test_a_disk_that_fails_does_not_end_the_daemon(tmp_path: Path) -> None
         assert (await a.node.told(Persisted)).number == 5
 
 
-async def test_a_disk_that_hangs_holds_the_daemon_up_for_a_bounded_time_and_keeps_the_lock(
+async def test_a_disk_that_hangs_delays_the_daemon_for_a_bounded_time_and_keeps_the_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(daemon_effects, "DISK_WRITE_LIMIT_S", 0.01)

@@ -79,7 +79,7 @@ def test_incarnations_grow_even_when_the_wall_clock_is_set_back(
     assert opened(tmp_path).incarnation == first.incarnation + 1
 
 
-def test_a_second_daemon_is_refused_and_told_who_is_there(tmp_path: Path) -> None:
+def test_a_second_daemon_is_refused_with_the_id_of_the_first(tmp_path: Path) -> None:
     first = opened(tmp_path)
     with pytest.raises(StartError, match=rf"process {os.getpid()}\) uses the state directory"):
         opened(tmp_path)
@@ -220,7 +220,7 @@ def test_what_is_written_is_for_its_owner_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", [0o777, 0o1777])
 @pytest.mark.parametrize("name", ["state", "state/quarantine"])
-def test_a_directory_that_everybody_may_write_to_is_refused(tmp_path: Path, mode: int, name: str) -> None:
+def test_a_directory_that_every_user_may_write_to_is_refused(tmp_path: Path, mode: int, name: str) -> None:
     (tmp_path / name).mkdir(parents=True)
     (tmp_path / name).chmod(mode)
     with pytest.raises(StartError, match=f"every user may write to {tmp_path / name}"):

@@ -44,7 +44,7 @@ async def test_the_core_can_ask_for_every_limit_of_the_runtime(tmp_path: Path) -
             await asyncio.sleep(0.01)
 
 
-async def test_what_is_nearly_full_is_a_line_in_the_log_though_nobody_asks(
+async def test_what_is_nearly_full_is_a_line_in_the_log_without_any_request(
     tmp_path: Path, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(daemon_module, "TICK_S", 0.01)

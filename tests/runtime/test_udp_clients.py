@@ -73,7 +73,7 @@ async def test_requests_are_answered_after_the_first_exchange(tmp_path: Path, ke
             assert (await client.ping(4)).a == 4
 
 
-async def test_a_request_from_an_unknown_address_is_told_to_greet(tmp_path: Path) -> None:
+async def test_a_request_from_an_unknown_address_is_answered_with_send_hello_first(tmp_path: Path) -> None:
     async with running(tmp_path) as a:
         with UdpClient(a) as client:
             refusal = await client.ping()
@@ -151,7 +151,9 @@ async def test_a_refusal_is_no_longer_than_the_request(tmp_path: Path, kind: int
             assert parse_refused(refusal).text
 
 
-async def test_a_flood_of_strangers_is_dropped_unread_and_holds_up_no_heartbeat(tmp_path: Path) -> None:
+async def test_a_flood_from_unknown_addresses_is_dropped_unread_and_delays_no_heartbeat(
+    tmp_path: Path,
+) -> None:
     """Heartbeats shared one queue with them, and were dropped with them: the view changed twice."""
     async with (
         at_address("b", 5) as b,
@@ -229,7 +231,7 @@ async def test_an_answer_that_does_not_fit_says_to_use_tcp(tmp_path: Path) -> No
             assert (await client.frame()).a == 9
 
 
-async def test_a_link_that_the_core_closes_must_greet_again(tmp_path: Path) -> None:
+async def test_a_link_that_the_core_closes_must_send_hello_again(tmp_path: Path) -> None:
     async with running(tmp_path) as a:
         with UdpClient(a) as client:
             await client.greet(a.identity)
@@ -249,7 +251,7 @@ async def test_a_silent_link_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("key", [b"", b"secret"])
-async def test_heartbeats_of_a_node_that_was_not_met_are_told_as_such(tmp_path: Path, key: bytes) -> None:
+async def test_heartbeats_of_a_node_that_was_not_met_are_reported_as_such(tmp_path: Path, key: bytes) -> None:
     async with running(tmp_path, key=key) as a:
         with UdpClient(a) as peer:
             peer.send(sign(key, encode_frame(Kind.HEARTBEAT, 5, 6, 7, b"body")))

@@ -83,7 +83,7 @@ def test_of_those_that_began_at_one_time_the_largest_is_cut_off() -> None:
 
 
 @pytest.mark.parametrize("burst", [1, PROGRESS_BYTES_MIN, 40 * MIB])
-def test_a_frame_that_stands_still_is_cut_off(burst: int) -> None:
+def test_a_frame_that_makes_no_progress_is_cut_off(burst: int) -> None:
     unfinished, link = frames(), FakeLink()
     unfinished.note(link, burst)
     pass_seconds(unfinished, 9)

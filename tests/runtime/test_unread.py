@@ -37,7 +37,7 @@ def test_of_all_clients_the_one_with_most_is_cut_off() -> None:
     assert unread.unread_bytes == 41
 
 
-def test_who_went_on_reading_is_measured_before_anybody_is_cut_off() -> None:
+def test_a_client_that_continued_to_read_is_measured_before_any_client_is_cut_off() -> None:
     """Nothing tells that a link was drained that never had so much that its writing had to pause."""
     unread, one, other = UnreadAnswers(100, 4), FakeLink(), FakeLink()
     note(unread, one, 60)
@@ -56,7 +56,7 @@ def test_one_client_gets_a_quarter() -> None:
     assert unread.unread_bytes == 100 * MIB
 
 
-def test_the_largest_answer_has_room_whatever_the_share_is() -> None:
+def test_the_largest_answer_fits_whatever_the_share_is() -> None:
     assert UnreadAnswers(FRAME_BYTES_MAX, 4).link_bytes_max == FRAME_BYTES_MAX
 
 

@@ -67,7 +67,7 @@ def test_one_node_stops_at_a_write_that_the_active_replica_raises_at(flags: int,
 
 
 @pytest.mark.parametrize("flags", KINDS)
-def test_the_service_goes_on_when_one_backup_raises_at_a_write(flags: int) -> None:
+def test_the_service_continues_when_one_backup_raises_at_a_write(flags: int) -> None:
     scenario, active = cluster_with_two(flags)
     backup = scenario.others(active)[1]
     with apply_raises_on(POISON, lambda node_id, as_active: node_id == backup) as bug:
@@ -112,7 +112,7 @@ def test_what_no_active_replica_can_commit_is_kept_and_not_served() -> None:
         assert any(host.quarantined for host in scenario.cluster.hosts.values())
 
 
-def test_a_copy_that_cannot_be_made_leaves_its_node_and_all_else_as_they_are() -> None:
+def test_a_replica_that_cannot_be_made_leaves_its_node_and_all_else_unchanged() -> None:
     scenario, active = cluster_with_two()
     backup = scenario.others(active)[1]
 

@@ -189,7 +189,7 @@ def overwrite(begin: int, end: int, section_id: bytes, content: bytes) -> Call:
 
 
 @pytest.mark.parametrize("flags", [ATOMIC, WEAK])
-def test_a_call_that_was_done_before_the_loss_may_be_refused_behind_it(flags: int) -> None:
+def test_a_call_that_was_done_before_the_loss_may_be_refused_after_it(flags: int) -> None:
     """Seed 77414280: a overwrites what b has; done there, seen there, lost with b, and refused by a."""
     calls = [
         put(0, 1, (b"x", b"1")),
@@ -208,7 +208,7 @@ def test_a_call_that_was_done_before_the_loss_may_be_refused_behind_it(flags: in
 
 
 @pytest.mark.parametrize("flags", [ATOMIC, WEAK])
-def test_a_call_that_was_done_before_the_loss_may_be_told_to_try_again_behind_it(flags: int) -> None:
+def test_a_call_that_was_done_before_the_loss_may_be_answered_try_again_after_it(flags: int) -> None:
     calls = [
         put(2, 20, (b"x", b"2"), outcome=Outcome.NOT_DONE),
         read(4, 5, [b"x"], [b"2"]),
@@ -269,13 +269,13 @@ def test_a_section_that_went_before_its_time_is_found() -> None:
     assert check_expirations([write, replace(gone, result={b"x0": b"w"})], lambda world_ns: world_ns, 10)
 
 
-def test_a_write_that_was_said_not_to_be_done_is_found() -> None:
+def test_a_write_that_was_answered_as_not_done_is_found() -> None:
     calls = [put(0, 1, (b"x", b"1"), outcome=Outcome.NOT_DONE), read(2, 3, [b"x"], [b"1"])]
     assert check_not_done(calls)
     assert check_not_done([calls[0], missing(2, 3, b"x")]) == []
 
 
-def test_a_projection_keeps_what_is_said_of_the_section() -> None:
+def test_a_projection_keeps_what_is_known_of_the_section() -> None:
     call = project(put(0, 1, (b"x", b"1"), (b"y", b"2")), b"y")
     assert call is not None and call.arguments == [[Op.PUT, b"y", b"2", None]]
     call = project(read(0, 1, [b"x", b"y"], [b"1", b"2"]), b"y")
@@ -401,7 +401,7 @@ def test_the_fast_checker_and_its_model_agree_with_independent_ones(calls: list[
     assert check_order(some, ()).good == lin.check(operations(some, own=True), OwnRules()).ok
 
 
-def test_what_one_loss_took_may_come_back_only_where_somebody_went_on_without_proof() -> None:
+def test_what_one_loss_took_may_come_back_only_where_a_node_continued_without_proof() -> None:
     """Seed 21530: the fenced side's loss, and the other went on with what it had been left behind with."""
     calls = [
         put(1, 2, (b"x", b"1")),
@@ -416,7 +416,7 @@ def test_what_one_loss_took_may_come_back_only_where_somebody_went_on_without_pr
     assert check_all(forked, [*calls[:2], read(6, 7, [b"x"], [b"0"]), *calls[3:]]).wrong
 
 
-def test_what_a_node_had_staged_when_it_was_left_behind_comes_back_when_it_goes_on_without_proof() -> None:
+def test_what_a_node_had_staged_when_it_was_excluded_comes_back_when_it_continues_without_proof() -> None:
     """Seed 7267470: the other side did the update later in its order, and lost what it did in between."""
     calls = [
         put(1, 2, (b"x", b"1"), (b"y", b"1")),

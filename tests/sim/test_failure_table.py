@@ -130,7 +130,7 @@ def test_writes_pause_for_no_more_than_the_replica_timeout_when_a_standby_falls_
     scenario.finish()
 
 
-def test_the_coordinators_side_alone_goes_on_when_a_pair_is_partitioned() -> None:
+def test_the_coordinators_side_alone_continues_when_a_pair_is_partitioned() -> None:
     scenario = two_nodes(SYNC)
     coordinator = scenario.coordinator
     (other,) = scenario.others(coordinator)
@@ -146,7 +146,7 @@ def test_the_coordinators_side_alone_goes_on_when_a_pair_is_partitioned() -> Non
 
 
 @pytest.mark.parametrize("active_in_minority", [True, False])
-def test_the_majority_goes_on_when_five_nodes_are_split_two_to_three(active_in_minority: bool) -> None:
+def test_the_majority_continues_when_five_nodes_are_split_two_to_three(active_in_minority: bool) -> None:
     scenario = five_nodes(SYNC)
     active = scenario.active
     assert active is not None
@@ -259,7 +259,7 @@ def test_what_both_nodes_of_a_pair_held_is_gone_when_both_crash() -> None:
     scenario.finish()
 
 
-def test_writes_go_on_and_the_slow_replica_comes_back_when_it_lags_beyond_the_replica_timeout() -> None:
+def test_writes_continue_and_the_slow_replica_comes_back_when_it_lags_beyond_the_replica_timeout() -> None:
     scenario = three_nodes(SYNC)
     active = scenario.active
     assert active is not None

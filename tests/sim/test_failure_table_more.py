@@ -158,7 +158,7 @@ def test_writes_pause_for_less_than_50_ms_when_a_standbys_process_crashes(make, 
 
 @pytest.mark.parametrize("make", [two_nodes, three_nodes])
 @pytest.mark.parametrize("flags", KINDS)
-def test_writes_go_on_without_the_standby_after_a_lease_when_it_falls_silent(make, flags: int) -> None:
+def test_writes_continue_without_the_standby_after_a_lease_when_it_falls_silent(make, flags: int) -> None:
     scenario = make(flags, patience_ns=PATIENCE_NS)
     active = scenario.active
     assert active == scenario.coordinator
@@ -176,7 +176,7 @@ def test_writes_go_on_without_the_standby_after_a_lease_when_it_falls_silent(mak
 
 
 @pytest.mark.parametrize("make", [two_nodes, three_nodes, five_nodes])
-def test_a_silent_standby_that_was_put_out_is_not_taken_back_before_it_is_heard_again(make) -> None:
+def test_an_evicted_silent_standby_is_not_admitted_before_its_heartbeats_arrive_again(make) -> None:
     """Rules 5.6: a node is admitted only when all members hear it. Each change of the view stops all."""
     scenario = make(SYNC, patience_ns=PATIENCE_NS)
     active = scenario.active
@@ -297,7 +297,7 @@ def test_sync_writers_are_as_slow_as_the_slowest_replica() -> None:
 
 
 @pytest.mark.parametrize("flags", KINDS)
-def test_a_replica_that_is_put_out_for_being_slow_comes_back_by_joining(flags: int) -> None:
+def test_a_replica_that_is_evicted_for_being_slow_comes_back_by_joining(flags: int) -> None:
     scenario = three_nodes(flags, patience_ns=PATIENCE_NS, replica_timeout_ns=90 * MILLISECOND_NS)
     slow = slow_replica(scenario, SLOW)
     call = scenario.begin_write(b"after")
@@ -313,7 +313,7 @@ def test_a_replica_that_is_put_out_for_being_slow_comes_back_by_joining(flags: i
 
 
 @pytest.mark.parametrize("flags", KINDS)
-def test_writes_go_on_while_a_replica_answers_later_than_a_lease(flags: int) -> None:
+def test_writes_continue_while_a_replica_answers_later_than_a_lease(flags: int) -> None:
     """Rules 5.6: one stuck node cannot stop writes, though its heartbeats come, each a second late."""
     scenario = three_nodes(flags, patience_ns=PATIENCE_NS)
     slow_replica(scenario, TOO_SLOW)
@@ -325,7 +325,7 @@ def test_writes_go_on_while_a_replica_answers_later_than_a_lease(flags: int) -> 
 # -- the arbiter is down
 
 
-def test_service_goes_on_without_the_witness_and_a_crash_blocks_writes_until_it_is_back() -> None:
+def test_service_continues_without_the_witness_and_a_crash_blocks_writes_until_it_is_back() -> None:
     scenario = two_nodes(SYNC, witnesses=1, patience_ns=PATIENCE_NS)
     active = scenario.active
     assert active is not None
@@ -348,7 +348,7 @@ def test_service_goes_on_without_the_witness_and_a_crash_blocks_writes_until_it_
 
 
 @pytest.mark.parametrize("make", [two_nodes, three_nodes])
-def test_service_goes_on_without_the_register_and_a_crash_blocks_writes_until_it_is_back(make) -> None:
+def test_service_continues_without_the_register_and_a_crash_blocks_writes_until_it_is_back(make) -> None:
     scenario = make(SYNC, arbiter="etcd", patience_ns=PATIENCE_NS)
     active = scenario.active
     assert active is not None

@@ -19,7 +19,7 @@ SHORT_SEED = 9100006
 """A seed that draws memory limits: updates and copies find no room."""
 
 
-def test_ordinary_seeds_draw_every_limit_and_one_who_is_given_a_shape_draws_none() -> None:
+def test_ordinary_seeds_draw_every_limit_and_those_with_a_given_shape_draw_none() -> None:
     drawn = [draw_options(seed) for seed in range(1, 301)]
     for has in (
         [bool(options.memory_bytes_max) for options in drawn],
@@ -32,7 +32,7 @@ def test_ordinary_seeds_draw_every_limit_and_one_who_is_given_a_shape_draws_none
         assert not without.memory_bytes_max and without.trust_rst and not without.operator
 
 
-def test_there_is_no_room_for_updates_and_copies_and_nodes_say_that_they_are_full() -> None:
+def test_nodes_without_capacity_for_updates_and_replicas_report_that_they_are_full() -> None:
     updates = copies = full = 0
     for seed in range(1, 5):
         cluster = Cluster(draw_options(seed, shape="short of memory"))
@@ -85,7 +85,7 @@ def test_a_cluster_that_is_bootstrapped_before_the_other_machines_came_loses_not
     assert not views.history_lost and not any(views.lost.values()) and not views.outranked
 
 
-def test_a_command_counts_only_for_those_who_know_of_it() -> None:
+def test_a_command_counts_only_for_nodes_that_know_of_it() -> None:
     """Beyond a cut the others go on with who was given up: there its data is to be kept."""
     scenario = three_nodes()
     faults, first = scenario.faults, scenario.coordinator
@@ -101,7 +101,7 @@ def test_a_command_counts_only_for_those_who_know_of_it() -> None:
     assert not views._is_declared_dead(first, [cut_off, helper, first])
 
 
-def test_what_the_side_that_was_given_up_answered_since_counts_for_nothing() -> None:
+def test_what_the_side_declared_dead_answered_since_counts_for_nothing() -> None:
     def write(epoch: int, begin: int) -> Call:
         ops = [[Op.PUT, b"x", b"%d" % begin, None]]
         return Call(0, begin, 1, Operation.UPDATE, ops, begin, begin + 5, Outcome.OK, epoch=epoch)

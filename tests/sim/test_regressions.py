@@ -34,7 +34,7 @@ def test_a_restarted_sole_member_does_not_install_the_view_of_its_earlier_start(
     assert len(installed) == 2, installed
 
 
-def test_two_voters_that_forgot_one_after_the_other_do_not_begin_anew() -> None:
+def test_two_voters_that_forgot_one_after_the_other_do_not_begin_again() -> None:
     """Seed 276: a lost its disk and was a member again; then c lost its own, while b was away.
 
     A view had named a, so it voted; but nothing of that view had come to its register. With c, which
@@ -55,7 +55,7 @@ def test_two_voters_that_forgot_one_after_the_other_do_not_begin_anew() -> None:
     assert all(node.view is None or node.view.epoch > before for node in scenario.cluster.nodes())
 
 
-def test_a_loss_that_a_coordinator_told_as_its_last_word_was_a_loss() -> None:
+def test_a_loss_that_a_coordinator_reported_as_its_last_words_was_a_loss() -> None:
     """Seed 4461: the oracles check a node after an event, and one that crashed amid it was not checked.
 
     It had answered that the checkpoint is gone, rightly: the only node that held it was dead.
@@ -77,7 +77,7 @@ def test_a_loss_that_a_coordinator_told_as_its_last_word_was_a_loss() -> None:
     assert creation_id in scenario.cluster.oracles.views.lost
 
 
-def test_an_answer_that_comes_late_by_a_node_that_was_left_out_is_no_contact() -> None:
+def test_a_late_answer_through_an_excluded_node_is_no_contact() -> None:
     """Seed 91303363: the session ended when its grace was over, counted from the view without its node.
 
     That node was paused with an answer on its way. It passed it on when it went on, a second later, and
@@ -138,7 +138,7 @@ def test_a_checkpoint_whose_creation_others_still_have_to_finish_is_not_gone() -
     scenario.finish()
 
 
-def test_what_an_installer_finished_before_anybody_ran_its_view_is_no_history() -> None:
+def test_what_an_installer_finished_before_any_node_ran_its_view_is_no_history() -> None:
     """Seed 7121256: it was held up behind that, and the others went on without what had come to it alone.
 
     Nobody had been told that it was done.
@@ -165,7 +165,7 @@ def test_what_an_installer_finished_before_anybody_ran_its_view_is_no_history() 
     scenario.converge()
 
 
-def test_a_command_holds_where_it_was_given_though_the_others_continue_with_who_was_declared_dead() -> None:
+def test_a_command_is_in_force_where_it_was_given_though_the_others_continue_with_the_dead_node() -> None:
     """Seed 7134958: the oracle forgot it with the next view beyond the cut; what followed was no fault."""
     scenario = three_nodes()
     faults, first = scenario.faults, scenario.coordinator

@@ -119,7 +119,7 @@ def served_uncounted(patch: Patch) -> None:
         ),
         (
             answers_do_not_travel,
-            test_carrying.test_answers_that_come_while_the_join_goes_on_are_kept_and_trimmed,
+            test_carrying.test_answers_that_come_during_the_join_are_kept_and_trimmed,
         ),
         (
             forced_views_void_all,

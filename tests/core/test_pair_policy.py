@@ -24,7 +24,7 @@ def cut_off(cluster: Cluster) -> None:
 # -- block
 
 
-def test_neither_goes_on_without_proof_under_block() -> None:
+def test_neither_continues_without_proof_under_block() -> None:
     cluster = written_pair(on_silent_peer="block")
     cut_off(cluster)
     assert not cluster.serving("a") and not cluster.serving("b")
@@ -34,7 +34,7 @@ def test_neither_goes_on_without_proof_under_block() -> None:
     assert cluster.contents("a") == cluster.contents("b") == {b"k": b"v"}
 
 
-def test_under_block_the_survivor_of_a_proved_death_goes_on_whichever_died() -> None:
+def test_under_block_the_survivor_of_a_proved_death_continues_whichever_died() -> None:
     for dead, survivor in (("a", "b"), ("b", "a")):
         cluster = written_pair(on_silent_peer="block")
         table = cluster.client(survivor).open_existing()
@@ -55,7 +55,7 @@ def test_under_block_a_planned_leave_is_succeeded() -> None:
 # -- fence
 
 
-def test_a_fence_hook_that_succeeds_lets_the_other_go_on_and_it_says_what_that_can_lose() -> None:
+def test_a_fence_hook_that_succeeds_lets_the_other_continue_and_the_log_names_what_that_can_lose() -> None:
     cluster = written_pair(on_silent_peer="fence")
     table = cluster.client("b").open_existing()
     cluster.kill("a", silent=True)
@@ -71,7 +71,7 @@ def test_a_fence_hook_that_succeeds_lets_the_other_go_on_and_it_says_what_that_c
     assert node.view is not None and node.view.epoch > EPOCH_JUMP_DATA_LOSS
 
 
-def test_a_fence_hook_that_fails_is_run_again_and_promotes_nobody() -> None:
+def test_a_fence_hook_that_fails_is_run_again_and_promotes_no_node() -> None:
     cluster = written_pair(on_silent_peer="fence")
     cluster.kill("a", silent=True)
     cluster.until(lambda: cluster.fences)
@@ -83,7 +83,7 @@ def test_a_fence_hook_that_fails_is_run_again_and_promotes_nobody() -> None:
     assert len(cluster.fences) == 2
 
 
-def test_a_fence_hook_that_ends_when_the_coordinator_is_heard_again_counts_for_nothing() -> None:
+def test_a_fence_hook_that_ends_when_the_coordinators_heartbeats_arrive_again_counts_for_nothing() -> None:
     cluster = written_pair(on_silent_peer="fence")
     cut_off(cluster)
     cluster.heal()
@@ -94,7 +94,7 @@ def test_a_fence_hook_that_ends_when_the_coordinator_is_heard_again_counts_for_n
     assert "losses_accepted" not in cluster.node("b").context.counters
 
 
-def test_the_coordinators_side_goes_on_alone_under_fence_as_under_keep_active() -> None:
+def test_the_coordinators_side_continues_alone_under_fence_as_under_keep_active() -> None:
     cluster = written_pair(on_silent_peer="fence")
     cluster.kill("b", silent=True)
     cluster.run(3000)
@@ -105,7 +105,7 @@ def test_the_coordinators_side_goes_on_alone_under_fence_as_under_keep_active() 
 # -- promote
 
 
-def test_under_promote_the_other_goes_on_after_its_grace() -> None:
+def test_under_promote_the_other_continues_after_its_grace() -> None:
     cluster = written_pair(on_silent_peer="promote")
     table = cluster.client("b").open_existing()
     cluster.kill("a", silent=True)

@@ -25,7 +25,7 @@ SECONDS: Final = 0.3
 BURST: Final = (1, 1, 5, 200)
 
 
-class Doors:
+class SpoiledFrames:
     """An attacker of one cluster. `knock` is one connection or one burst of datagrams."""
 
     def __init__(self, cluster: LocalCluster, corpus: Corpus, seed: int, key: str = "") -> None:

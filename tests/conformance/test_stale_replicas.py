@@ -65,7 +65,7 @@ def seen(reader: Checkpoint, section_id: str) -> bytes | str:
 @split
 @pytest.mark.parametrize("kind", SPREAD)
 @pytest.mark.parametrize("apart", ["a", "c"])
-def test_a_copy_that_was_cut_off_takes_what_the_others_have(
+def test_a_replica_that_was_cut_off_takes_what_the_others_have(
     world: VirtualWorld, kind: int, apart: str
 ) -> None:
     """It is the active replica's (a), or another (c)."""
@@ -96,7 +96,7 @@ def test_a_copy_that_was_cut_off_takes_what_the_others_have(
 @requirement("R149", "R146")
 @split
 @pytest.mark.parametrize("kind", [ASYNC, WEAK])
-def test_what_an_active_replica_did_alone_at_the_split_is_given_up_as_a_whole(
+def test_what_an_active_replica_did_alone_at_the_split_is_discarded_as_a_whole(
     world: VirtualWorld, kind: int
 ) -> None:
     """Async acknowledgements of its last moment may be lost; its copy is not mixed with the others'."""
@@ -116,7 +116,7 @@ def test_what_an_active_replica_did_alone_at_the_split_is_given_up_as_a_whole(
 @requirement("R149", "R67")
 @split
 @pytest.mark.parametrize("kind", SPREAD)
-def test_a_name_that_was_made_anew_is_not_that_of_an_old_copy(world: VirtualWorld, kind: int) -> None:
+def test_a_name_that_was_created_again_is_not_that_of_an_old_replica(world: VirtualWorld, kind: int) -> None:
     checkpoint = opened(world, "a", kind)
     creation_id = world.described(checkpoint.name, "a").creation_id
     checkpoint.close()

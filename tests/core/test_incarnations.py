@@ -145,7 +145,7 @@ def test_a_superseded_node_says_so_with_the_remedy_until_it_is_so_no_more() -> N
     assert "superseded" not in alarms(cluster, "b")
 
 
-def test_the_superseded_half_of_a_pair_does_not_go_on_alone() -> None:
+def test_the_superseded_half_of_a_pair_does_not_continue_alone() -> None:
     """To b another daemon is the coordinator by now: what this one acknowledged alone nobody would keep."""
     cluster = two_nodes()
     assert cluster.node("a").view is not None
@@ -160,7 +160,7 @@ def test_the_superseded_half_of_a_pair_does_not_go_on_alone() -> None:
     assert cluster.serving("a"), "the other one is gone: it goes on as ever"
 
 
-def test_what_keeps_peers_apart_is_an_alarm_for_as_long_as_it_is_told() -> None:
+def test_what_keeps_peers_apart_is_an_alarm_for_as_long_as_it_is_reported() -> None:
     cluster = three_nodes()
     cluster.cut("b", "c")
     cluster.run(30)
@@ -184,7 +184,7 @@ def test_a_node_that_all_others_refuse_waits_for_a_link_and_says_why() -> None:
     assert "node a: node 'd' is not among the peers" in alarms(cluster, "d")["peers"]
 
 
-def test_strangers_are_remembered_up_to_a_limit() -> None:
+def test_unknown_nodes_are_remembered_up_to_a_limit() -> None:
     cluster = three_nodes()
     for number in range(100):
         cluster.deliver("b", PeerTrouble(f"stranger-{number}", codes.ACCESS, "it connects"))
@@ -197,7 +197,7 @@ def nodes_of(cluster: Cluster, sender: str, receiver: str, *lists: Any) -> list[
     return cluster.node(receiver).handle(PeerReceived(sender, [frame]), cluster.now_ns)
 
 
-def test_hosts_with_other_peers_are_told() -> None:
+def test_hosts_with_other_peers_are_informed() -> None:
     cluster = three_nodes()
     assert "peers_differ" not in alarms(cluster, "b")
     nodes_of(cluster, "c", "b", ["a", "b", "c", "d"], [])
@@ -215,7 +215,7 @@ def test_hosts_with_other_peers_are_told() -> None:
     assert "peers_differ" not in alarms(cluster, "b"), "it is not there any more"
 
 
-def test_what_a_node_said_before_its_first_heartbeat_is_told_when_that_is_heard() -> None:
+def test_what_a_node_reported_before_its_first_heartbeat_is_passed_on_when_that_arrives() -> None:
     """It is said once on a link: what was forgotten at the next look was never told."""
     cluster = three_nodes()
     cluster.pause("c")
@@ -234,7 +234,7 @@ def test_nodes_that_are_no_list_of_names_are_garbage(lists: Any) -> None:
     assert [type(effect) for effect in effects] == [ClosePeer]
 
 
-def test_a_witness_tells_and_is_told_as_well() -> None:
+def test_a_witness_sends_and_receives_node_reports_too() -> None:
     cluster = Cluster("ab", witnesses="w")
     cluster.start(*cluster.hosts)
     cluster.settle()

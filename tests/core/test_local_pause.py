@@ -27,7 +27,7 @@ def test_a_pause_under_half_a_second_changes_no_view(node_id: str, pause_ms: int
 
 
 @pytest.mark.parametrize("pause_ms", [900, 5000])
-def test_a_node_that_was_held_up_for_long_reads_what_waits_before_it_judges(pause_ms: int) -> None:
+def test_a_node_that_was_paused_for_long_reads_what_waits_before_it_judges(pause_ms: int) -> None:
     """It woke, found everybody silent for longer than the grace, and asked for a view without them."""
     cluster = two_nodes()
     before = epochs(cluster)
@@ -63,7 +63,7 @@ def test_lag_excuses_only_the_time_of_the_lag() -> None:
     assert not node.liveness.detector.recently_heard(peer)
 
 
-def test_acknowledgements_that_a_held_up_node_did_not_read_are_not_overdue() -> None:
+def test_acknowledgements_that_a_paused_node_did_not_read_are_not_overdue() -> None:
     cluster = nodes("abc", replica_timeout_ns=200 * 10**6)
     table = cluster.client("a").open()
     table.write(b"k", b"v")
@@ -82,7 +82,7 @@ def test_acknowledgements_that_a_held_up_node_did_not_read_are_not_overdue() -> 
 
 
 @pytest.mark.parametrize("paused", ["a", "b", "ab"])
-def test_a_node_of_a_pair_that_was_paused_puts_nobody_out(paused: str) -> None:
+def test_a_node_of_a_pair_that_was_paused_evicts_no_node(paused: str) -> None:
     """It had served nothing for three graces, and held that against the other, whose echoes were old."""
     cluster = two_nodes()
     cluster.client("b").open().write(b"k", b"v")

@@ -143,7 +143,7 @@ def test_catching_up_begins_again_when_its_link_breaks() -> None:
     assert all(cluster.contents(node_id, name)[b"k00"] == b"new" for node_id in "abd")
 
 
-def test_a_copy_that_is_made_active_as_it_gives_up_catches_up_and_counts_again() -> None:
+def test_a_lagging_replica_that_is_made_active_as_it_drops_out_catches_up_and_counts_again() -> None:
     """Seed 5220: it had just said that it cannot follow, took no updates, and waited for them for ever."""
     cluster = two_nodes()
     there = cluster.client("b").open(flags=SA_CKPT_WR_ACTIVE_REPLICA | SA_CKPT_CHECKPOINT_COLLOCATED)

@@ -51,7 +51,7 @@ def hold_back(cluster: Cluster) -> None:
         cluster.hold(node_id, "c")
 
 
-def test_an_old_directory_counts_for_nothing_while_one_that_went_on_is_only_silent() -> None:
+def test_an_old_directory_counts_for_nothing_while_a_node_that_continued_is_only_silent() -> None:
     """With a restarted node it would be a majority, and all that they know is of its earlier stay."""
     cluster = three_nodes()
     reader = with_an_old_copy(cluster)
@@ -71,7 +71,7 @@ def test_an_old_directory_counts_for_nothing_while_one_that_went_on_is_only_sile
     cluster.check()
 
 
-def test_an_old_directory_counts_for_nothing_when_all_that_went_on_are_dead() -> None:
+def test_an_old_directory_counts_for_nothing_when_all_nodes_that_continued_are_dead() -> None:
     """The checkpoint is lost; what is left of it goes to quarantine and not to readers."""
     cluster = three_nodes()
     reader = with_an_old_copy(cluster)
@@ -105,7 +105,7 @@ def installed_not_joined(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize("flags", KINDS)
-def test_an_old_copy_is_not_served_when_its_node_is_a_member_again_and_those_that_went_on_die(
+def test_an_old_replica_is_not_served_when_its_node_is_a_member_again_and_the_nodes_that_continued_die(
     flags: int,
 ) -> None:
     cluster = three_nodes()
@@ -122,7 +122,7 @@ def test_an_old_copy_is_not_served_when_its_node_is_a_member_again_and_those_tha
 
 
 @pytest.mark.parametrize("flags", KINDS)
-def test_an_old_copy_does_not_become_active_while_those_that_went_on_are_cut_off(flags: int) -> None:
+def test_an_old_replica_does_not_become_active_while_the_nodes_that_continued_are_cut_off(flags: int) -> None:
     """It is whole, and its side has the majority: the checkpoint waits for its holders all the same."""
     cluster = nodes("abcde", replicas=2)
     table = cluster.client("a").open(flags=flags)
@@ -153,7 +153,7 @@ def test_an_old_copy_does_not_become_active_while_those_that_went_on_are_cut_off
 
 
 @pytest.mark.parametrize("away", ["c", "de"])
-def test_an_old_copy_is_brought_up_to_date_by_what_it_missed_and_not_rebuilt(away: str) -> None:
+def test_an_old_replica_is_brought_up_to_date_by_what_it_missed_and_not_rebuilt(away: str) -> None:
     """Where somebody opens the checkpoint just then, or a second node returns with the first."""
     names = "abcde" if away == "de" else "abc"
     cluster = nodes(names, replicas=len(names))
@@ -176,7 +176,7 @@ def test_an_old_copy_is_brought_up_to_date_by_what_it_missed_and_not_rebuilt(awa
     assert cluster.quarantined == [], "nothing was lost"
 
 
-def test_copies_that_others_went_on_from_are_no_case_for_quarantine() -> None:
+def test_replicas_from_which_others_continued_are_not_quarantined() -> None:
     """Another node took its place while it was cut off: what a sync copy held, and was acknowledged, they have."""
     cluster = nodes("abcd")
     client = cluster.client("d")
@@ -195,7 +195,7 @@ def test_copies_that_others_went_on_from_are_no_case_for_quarantine() -> None:
     }
 
 
-def test_a_copy_goes_to_quarantine_where_its_checkpoint_was_lost_in_a_view_that_its_node_never_ran() -> None:
+def test_a_replica_goes_to_quarantine_if_its_checkpoint_was_lost_in_a_view_that_its_node_never_ran() -> None:
     """Nothing told that node of the loss: in the next view the checkpoint was not there (seed 7013035)."""
     cluster = nodes("abcde")
     flags = SYNC | SA_CKPT_CHECKPOINT_COLLOCATED
@@ -248,7 +248,7 @@ def in_the_middle_of_a_join(flags: int) -> tuple[Cluster, Client]:
 
 
 @pytest.mark.parametrize("flags", KINDS)
-def test_an_old_copy_goes_to_quarantine_when_those_that_bring_it_up_to_date_die(flags: int) -> None:
+def test_an_old_replica_goes_to_quarantine_when_the_nodes_that_bring_it_up_to_date_die(flags: int) -> None:
     """Seed 91302013: the first chunk took its place, and the others died before the second one came.
 
     Then nobody had anything: neither what the others had held, nor the old copy.
@@ -265,7 +265,7 @@ def test_an_old_copy_goes_to_quarantine_when_those_that_bring_it_up_to_date_die(
 
 
 @pytest.mark.parametrize("flags", KINDS)
-def test_a_join_that_breaks_off_begins_again_from_the_old_copy(flags: int) -> None:
+def test_a_join_that_breaks_off_begins_again_from_the_old_replica(flags: int) -> None:
     """Not from nothing: most of what it holds need not travel."""
     cluster, _ = in_the_middle_of_a_join(flags)
     cluster.sent.clear()
@@ -279,7 +279,7 @@ def test_a_join_that_breaks_off_begins_again_from_the_old_copy(flags: int) -> No
 
 
 @pytest.mark.parametrize("flags", [SA_CKPT_WR_ACTIVE_REPLICA, SA_CKPT_WR_ACTIVE_REPLICA_WEAK])
-def test_half_a_copy_is_none_to_fall_back_to(flags: int) -> None:
+def test_half_a_replica_is_no_content_to_fall_back_to(flags: int) -> None:
     """It became active in the middle of a join, and the next one, by which it catches up, breaks off as well.
 
     It had put the half of the first join aside, and took it for a whole copy (seed 7003856).

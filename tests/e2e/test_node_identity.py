@@ -43,7 +43,7 @@ def epochs(cluster: LocalCluster) -> set[int]:
     return {cluster.describe("cluster", node)["epoch"] for node in cluster.node_ids}
 
 
-def test_a_forged_heartbeat_shuts_nobody_out(cluster: LocalCluster) -> None:
+def test_a_forged_heartbeat_excludes_no_node(cluster: LocalCluster) -> None:
     """One datagram with a huge incarnation once shut b out for good; to start b again did not help."""
     before = epochs(cluster)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
@@ -59,7 +59,7 @@ def test_a_forged_heartbeat_shuts_nobody_out(cluster: LocalCluster) -> None:
 
 
 @pytest.mark.extended
-def test_a_forged_heartbeat_of_a_start_that_is_known_mutes_nobody(cluster: LocalCluster) -> None:
+def test_a_forged_heartbeat_of_a_known_incarnation_silences_no_node(cluster: LocalCluster) -> None:
     """Its stamp was believed: every true heartbeat of b was an old one from then on, until b started anew."""
     before = epochs(cluster)
     incarnation = next(row[1] for row in cluster.describe()["members"] if row[0] == "b")
@@ -78,7 +78,7 @@ def test_a_forged_heartbeat_of_a_start_that_is_known_mutes_nobody(cluster: Local
 
 
 @pytest.mark.extended
-def test_a_forged_greeting_shuts_nobody_out(cluster: LocalCluster) -> None:
+def test_a_forged_hello_excludes_no_node(cluster: LocalCluster) -> None:
     before = epochs(cluster)
     for nonce in (b"1" * NONCE_BYTES, b"2" * NONCE_BYTES):
         with socket.create_connection(address(cluster, "c"), timeout=5) as stranger:
@@ -114,7 +114,7 @@ def second_daemon(cluster: LocalCluster, node: str, **changes: str) -> Iterator[
 
 
 @pytest.mark.parametrize("node", "abc")
-def test_a_second_daemon_with_a_nodes_id_shuts_nobody_out_and_says_what_is_wrong(
+def test_a_second_daemon_with_a_nodes_id_excludes_no_node_and_reports_what_is_wrong(
     cluster: LocalCluster, node: str
 ) -> None:
     """A copied file, or a container that starts while the old one lives: it took the healthy one's place.
@@ -141,7 +141,7 @@ def test_a_second_daemon_with_a_nodes_id_shuts_nobody_out_and_says_what_is_wrong
 
 
 @pytest.mark.extended
-def test_a_node_comes_back_when_the_daemon_in_its_place_is_gone(cluster: LocalCluster) -> None:
+def test_a_node_comes_back_when_the_daemon_that_replaced_it_is_gone(cluster: LocalCluster) -> None:
     """The other daemon has the address while the node is down; then the node is started again."""
     cluster.kill("b")
     with second_daemon(cluster, "b", listen=cluster.listens_at("b")):
@@ -154,7 +154,7 @@ def test_a_node_comes_back_when_the_daemon_in_its_place_is_gone(cluster: LocalCl
 
 
 @pytest.mark.extended
-def test_a_start_below_one_that_the_others_know_begins_again_above_it(cluster: LocalCluster) -> None:
+def test_an_incarnation_below_one_that_the_others_know_begins_again_above_it(cluster: LocalCluster) -> None:
     """Its clock was ahead, and then its state directory was lost: it was out for good."""
     state = cluster.state_path("b")
     cluster.leave("b")
@@ -170,7 +170,7 @@ def test_a_start_below_one_that_the_others_know_begins_again_above_it(cluster: L
 
 
 @pytest.mark.extended
-def test_nodes_that_do_not_agree_on_who_there_is_say_so(cluster: LocalCluster) -> None:
+def test_nodes_with_different_peers_report_that(cluster: LocalCluster) -> None:
     """It said "waits for 3 of 4 nodes", and the others said nothing."""
     listens = {node: cluster.listens_at(node) for node in cluster.node_ids}
     cluster.kill("c")
@@ -189,7 +189,7 @@ def test_nodes_that_do_not_agree_on_who_there_is_say_so(cluster: LocalCluster) -
 
 
 @pytest.mark.extended
-def test_a_node_that_nobody_knows_says_so(cluster: LocalCluster) -> None:
+def test_a_node_that_no_peer_knows_reports_that(cluster: LocalCluster) -> None:
     command, port = cluster.command("b"), HeldPort()
     for flag, value in (
         ("--node-id", "nodeB"),
