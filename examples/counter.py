@@ -14,7 +14,7 @@ from asp import *
 def main(steps):
     table = aspCheckpoint.Table("steps", maxRows=1, maxRowSizeBytes=16, maxRowKeySizeBytes=4)
     value = int(table.Read(["value"]) or 0)
-    print("the counter stands at %d" % value)
+    print("the counter is at %d" % value)
     for step in range(steps):
         value += 1
         table.Write("value", str(value))  # returns when every replica has it

@@ -37,7 +37,7 @@ def follow(table: Table, copy: dict[bytes, bytes], changes: Tracking) -> None:
 def work(table: Table, copy: dict[bytes, bytes], name: str, jobs: int) -> None:
     """Do jobs, one after the other, beginning after the last one in the copy."""
     done = int(copy.get(b"done", b"0"))
-    print(f"{name} is active, and goes on behind job {done}", flush=True)
+    print(f"{name} is active, and continues after job {done}", flush=True)
     for job in range(done + 1, done + jobs + 1):
         if table.get("active", b"") not in (b"", name.encode()):
             sys.exit(f"{name} was held up for too long: another program is active")

@@ -210,7 +210,7 @@ def test_the_warm_standby_takes_over_where_the_active_program_was_killed(
     ada = start("a", "ada", 100_000)
     programs = [ada]
     try:
-        assert said(ada) == "ada is active, and goes on behind job 0"
+        assert said(ada) == "ada is active, and continues after job 0"
         with Table("warm-standby", address=cluster.address("c")) as table:
             cluster.wait_until(lambda: "done" in table, "the first job")
         grace = start("b", "grace", 3)
@@ -219,7 +219,7 @@ def test_the_warm_standby_takes_over_where_the_active_program_was_killed(
         ada.kill()
         if frozen:
             cluster.pause("b")
-        takes_over = re.fullmatch(r"grace is active, and goes on behind job (\d+)", said(grace))
+        takes_over = re.fullmatch(r"grace is active, and continues after job (\d+)", said(grace))
         assert takes_over is not None
         done = int(takes_over[1])
         assert done >= 1
