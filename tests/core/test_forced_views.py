@@ -184,7 +184,7 @@ def known_to_a_witness() -> Cluster:
     force(cluster, "b")
     epoch = cluster.node("b").context.epoch
     cluster.start("w")
-    cluster.until(lambda: cluster.hosts["w"].node.liveness.own.decided_epoch >= epoch)
+    cluster.until(lambda: cluster.hosts["w"].core.liveness.own.decided_epoch >= epoch)
     cluster.kill("b")
     return cluster
 
@@ -306,4 +306,35 @@ def test_a_view_that_only_the_slowest_voter_knows_is_found() -> None:
     cluster.lose_disk("a")
     force(cluster, "c")
     cluster.start("a", "b")
+    cluster.check()
+
+
+def test_no_node_waits_for_the_vote_of_a_witness_for_a_forced_view_that_is_over() -> None:
+    cluster = nodes("abc", witnesses="vw")
+    for node_id in "abcvw":
+        cluster.kill(node_id)
+    force(cluster, "b", "a")
+    cluster.kill("a")
+    cluster.kill("b")
+    cluster.start("b", "v", "w")
+    cluster.until(lambda: parse_disk_record(cluster.hosts["w"].disk.record).view.operator_forced)
+    for node_id in "bvw":
+        cluster.kill(node_id)
+    cluster.start(*"abcvw")
+    cluster.check()
+
+
+def test_a_view_that_followed_a_forced_one_is_not_waited_for_when_its_members_are_back() -> None:
+    """c was bootstrapped alone since, and remembers no more than that."""
+    cluster = stopped("abc", "majority")
+    force(cluster, "c")
+    cluster.start("b")
+    cluster.until(lambda: cluster.serving("b") and cluster.serving("c"))
+    cluster.kill("b")
+    cluster.kill("c")
+    force(cluster, "c")
+    cluster.kill("c")
+    cluster.start("a", "c")
+    cluster.run(2000)
+    cluster.start("b")
     cluster.check()

@@ -247,3 +247,41 @@ def test_a_witness_sends_and_receives_node_reports_too() -> None:
     cluster.deliver("w", PeerTrouble("a", codes.EXIST, "another incarnation of node 'w' answers there"))
     cluster.run(30)
     assert "superseded" in witness.context.alarms
+
+
+def test_a_lower_incarnation_that_was_bootstrapped_alone_is_accepted_with_its_view() -> None:
+    """Seed 7302990: the others knew a later one, and refused every link. b served, and did not start again."""
+    cluster = three_nodes()
+    lose_disk_and_clock(cluster, "b")
+    cluster.kill("a")
+    cluster.kill("c")
+    cluster.start("a", "c")  # They are not in a view again: b was a member of the last one.
+    cluster.cut("b", "ac")
+    cluster.restart("b")
+    cluster.run(100)
+    assert cluster.operate("b", "bootstrap").code == codes.OK
+    cluster.until(lambda: cluster.serving("b"))
+    incarnation = cluster.node("b").context.incarnation
+    known = cluster.node("a").store.record.view
+    assert known is not None and incarnation < known.members["b"].incarnation
+    cluster.heal()
+    cluster.check()
+    assert cluster.node("b").context.incarnation == incarnation
+
+
+def test_a_node_below_an_incarnation_that_a_view_names_starts_again_also_if_no_node_met_that_one() -> None:
+    """Seed 7303071: b had lost its disk, and the register has a view that names a later b.
+
+    a's disk has a view without b. Both waited for proof that the later b was dead.
+    """
+    cluster = Cluster("ab", arbiter="etcd")
+    cluster.start("a", "b")
+    cluster.check()
+    lose_disk_and_clock(cluster, "b")
+    last = cluster.node("a").reconfiguration.decided
+    assert last is not None
+    cluster.kill("a")
+    cluster.lose_disk("a")  # (Then it has no view at all.)
+    cluster.start("a", "b")
+    cluster.check()
+    assert cluster.node("b").context.incarnation > last.members["b"].incarnation

@@ -138,22 +138,22 @@ class PaxosArbiter(Arbiter):
         """Return the view that was accepted with the highest ballot, as far as the promises tell.
 
         A forced view has a ballot that only the voter with the command knows. Views that follow it may have
-        been accepted with lower ballots by the others, so they go before it. So does any view if the forced
-        one is over: the others may have continued without its node.
+        been accepted with lower ballots by the others, so they go before it. If it is over, a view that this
+        node runs goes before it, too: the others may have continued without the node that forced it.
         """
         promises = self.promises.values()
         newest = max(promises, key=_accepted)
         forced = newest.view
         if forced is None or not forced.operator_forced:
             return forced
-        preferred = [
+        if newest.is_over and self.context.epoch:
+            return self.hub.known_views()[0]
+        later = [
             each
             for each in promises
-            if each.view is not None
-            and not each.view.operator_forced
-            and (newest.is_over or each.view.epoch > forced.epoch)
+            if each.view is not None and not each.view.operator_forced and each.view.epoch > forced.epoch
         ]
-        return max(preferred, key=_accepted, default=newest).view
+        return max(later, key=_accepted, default=newest).view
 
     def _on_accepted(self, voter: str, ballot: Ballot, granted: bool, promised: Ballot) -> None:
         if not self.busy or ballot != self.ballot or self.proposed is None:

@@ -34,6 +34,9 @@ TROUBLE_NS: Final = 5 * SECOND_NS
 It is repeated for as long as the trouble lasts, and each try takes at most 4 s.
 """
 
+PROBATION_HEARTBEATS: Final = 4
+"""For this many heartbeat intervals a link to a lower incarnation may bring the view that names it."""
+
 UNCONFIGURED_MAX: Final = 8
 """How many node ids that are not configured here are remembered for the operator."""
 
@@ -57,6 +60,9 @@ class Incarnations:
         self.hub = hub
         self._troubles: dict[str, _Trouble] = {}
         self._nodes: dict[str, Nodes] = {}
+        self._on_probation: dict[str, tuple[int, int]] = {}
+        """By node: the later incarnation of it that we know, and until when (ns) we wait for a view."""
+        self._views_seen: tuple[View | None, ...] = (None, None)
         settings = context.settings
         data_nodes = (node_id for node_id in settings.voters if node_id not in settings.all_witnesses)
         self._own_nodes: Nodes = tuple(data_nodes), tuple(sorted(settings.all_witnesses))
@@ -74,7 +80,8 @@ class Incarnations:
                 view is not None and view.includes(node_id, incarnation)
                 for view in self.hub.known_views()[:1]
             ):
-                context.effects.append(RefusePeer(node_id, last))
+                until_ns = context.now_ns + PROBATION_HEARTBEATS * context.settings.heartbeat_ns
+                self._on_probation[node_id] = (last, until_ns)
                 return None
             self.liveness.deaths.adopt_earlier_incarnation(peer, incarnation)
         else:
@@ -87,12 +94,48 @@ class Incarnations:
 
     def on_lost(self, node_id: str) -> bool:
         """Note that the link to a peer is lost; False if it did not count, or is no peer's."""
+        self._on_probation.pop(node_id, None)
         peer = self.liveness.peers.get(node_id)
         if peer is None or not peer.connected:
             return False
         peer.connected = False
         self.context.log(f"node {node_id} is disconnected", "warning")
         return True
+
+    def _end_probations(self) -> None:
+        """Refuse the links to lower incarnations: each has had time to send the view that names it, if any.
+
+        If it has, the next link to it counts. A node that was bootstrapped alone, after it had lost its disk,
+        serves and does not start again. Nobody else can tell the others that its incarnation is the right
+        one; and when they refused every link to it at once, it could not either (seed 7302990).
+        """
+        decided = self.hub.known_views()[0]
+        for node_id, (last, until_ns) in list(self._on_probation.items()):
+            member = decided.members.get(node_id) if decided is not None else None
+            if self.context.now_ns >= until_ns or (member is not None and member.incarnation < last):
+                del self._on_probation[node_id]
+                self.context.effects.append(RefusePeer(node_id, last))
+
+    def _leave_lower_incarnations(self) -> None:
+        """Have nodes start again that run below an incarnation that a view names: this one, or a peer.
+
+        A node that had lost its disk decided such a view itself, from the vote of another. It and the others
+        then waited for proof that its own later incarnation is dead (seed 7303071).
+        """
+        views, me = self.hub.known_views(), self.context.node_id
+        if all(view is seen for view, seen in zip(views, self._views_seen, strict=True)):
+            return
+        self._views_seen = views
+        newest = views[0]
+        running = {peer.node_id: peer.incarnation for peer in self.liveness.peers.values() if peer.connected}
+        for node_id, incarnation in {me: self.context.incarnation, **running}.items():
+            last = max(incarnations_in(node_id, views), default=0)
+            if incarnation >= last or (newest is not None and newest.includes(node_id, incarnation)):
+                continue
+            if node_id != me:
+                self.context.effects.append(RefusePeer(node_id, last))
+            elif not self.context.serving():
+                self.on_outranked(me, last)
 
     # -- what others report about this node
 
@@ -108,10 +151,8 @@ class Incarnations:
             )
             self.on_trouble(PeerTrouble(node_id, codes.TRY_AGAIN, text))
             return
-        text = (
-            f"node {node_id} knows a later incarnation of this node ({incarnation}), so this node "
-            "starts again"
-        )
+        who = f"node {node_id}" if node_id != context.node_id else "a view"
+        text = f"{who} knows a later incarnation of this node ({incarnation}), so this node starts again"
         context.log(text, "warning")
         self.hub.on_superseded()
         context.effects.append(BeginAgain(incarnation))
@@ -169,6 +210,8 @@ class Incarnations:
     def update(self) -> None:
         """Discard what is over, and raise or clear the alarms; called with each heartbeat."""
         liveness, now_ns = self.liveness, self.context.now_ns
+        self._end_probations()
+        self._leave_lower_incarnations()
         for node_id, trouble in list(self._troubles.items()):
             if now_ns - trouble.since_ns >= TROUBLE_NS or self._is_connected(node_id):
                 del self._troubles[node_id]
