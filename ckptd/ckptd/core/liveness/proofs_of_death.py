@@ -2,9 +2,10 @@
 
 * Proofs: a newer incarnation of the node runs, or a connection to it was refused shortly after a heartbeat.
 * Declarations: a fence hook or the operator says that it is dead.
-* Its own word: it has left as planned.
+* A clean leave: it has reported that it serves no more.
 
-A refutation ends the first two: the incarnation answers, or is heard, after all.
+A proof no longer counts once the incarnation answers at its address, a declaration once its heartbeats arrive
+again.
 """
 
 from ckptd.core.context import Context
