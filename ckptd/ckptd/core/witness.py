@@ -37,6 +37,7 @@ from ckptd.core.hub import NO_TRANSPORT, Positions, Transport, VoterHub
 from ckptd.core.liveness.incarnations import Incarnations
 from ckptd.core.liveness.liveness import Liveness
 from ckptd.core.membership.next_members import NextMembers
+from ckptd.core.membership.outlived_view import OutlivedView
 from ckptd.core.operations.status import describe_cluster
 from ckptd.core.parse_views import parse_decided
 from ckptd.core.settings import Settings
@@ -66,9 +67,9 @@ class Witness(VoterHub):
         self.store = RecordStore(context, record)
         self.arbiter = PaxosArbiter(context, self.store, self, self.liveness)
         self.next_members = NextMembers(context, self.liveness)
-        self.liveness.own.disk_epoch = self.store.epoch
         self.liveness.own.amnesiac = self.store.amnesiac
         self.incarnations = Incarnations(context, self.liveness, self)
+        self.outlived = OutlivedView(context, self.liveness, self.store, self.incarnations, True)
         self.decided: View | None = None
 
     @property
@@ -128,6 +129,7 @@ class Witness(VoterHub):
             heartbeats.next_ns = context.now_ns + context.settings.heartbeat_ns
             heartbeats.send_all()
             self.incarnations.update()
+            self.outlived.update()
         context.wake_at(heartbeats.next_ns)
 
     def _on_heartbeat(self, frame: Frame, authentic: bool) -> None:

@@ -1,30 +1,37 @@
-"""When is a view over that an operator forced? When nobody can serve in it, or has what was served in it.
+"""When is a view over that an operator forced, or that followed such a view?
 
-Such a view is decided beside the arbiter, so no arbiter says that it was followed. A node that died and came
-back may be the only one that knows of it, and all others wait for it until that node reports that it is over
-(ADR 12).
+When nobody can serve in it, or has what was served in it. Forced views are decided beside the register, which
+may have forgotten what followed. A node that died and came back may be the only one that knows of such a
+view, and all others wait for it until that node reports that it is over (ADR 12).
 """
 
 from ckptd.core.arbiter.wait_for_disk import RecordStore
 from ckptd.core.context import Context
 from ckptd.core.liveness.incarnations import Incarnations
 from ckptd.core.liveness.liveness import Liveness
-from ckptd.core.view import EPOCH_JUMP_DATA_LOSS, View
+from ckptd.core.view import View
 
 
 class OutlivedView:
     """Notes when the newest view that this node's disk had at the start is over, and has it reported."""
 
     def __init__(
-        self, context: Context, liveness: Liveness, store: RecordStore, incarnations: Incarnations
+        self,
+        context: Context,
+        liveness: Liveness,
+        store: RecordStore,
+        incarnations: Incarnations,
+        has_voters: bool,
     ) -> None:
         self.context = context
         self.liveness = liveness
         self.store = store
         self.incarnations = incarnations
+        self.has_voters = has_voters
+        """A view on the disk may be undecided, or may not be the last one."""
         self._declared_lost_ns: dict[str, int] = {}
         """When the operator last told this node that a node is dead."""
-        self._epoch_at_start = liveness.own.disk_epoch = store.epoch
+        liveness.own.disk_epoch = store.epoch
         self.update()
 
     def on_declared_lost(self, node_id: str) -> None:
@@ -32,34 +39,37 @@ class OutlivedView:
         self._declared_lost_ns[node_id] = self.context.now_ns
 
     def update(self) -> None:
-        """Record, and tell the others, that the newest view here was forced, and that nobody can serve in it.
+        """Record, and tell the others, that nobody can serve in the newest view here.
 
         The newest is the one that this node tells of, `own.disk_epoch`. It may be on no disk any more, since
         the register may have taken a lower view (seed 7272051).
         """
         own, record = self.liveness.own, self.store.record
+        if self.has_voters and own.decided_epoch >= own.disk_epoch:
+            own.outlived_command = False  # The others are sent the view, and see for themselves.
+            return
         if record.outlived_epoch != own.disk_epoch and self._has_outlived_command(own.disk_epoch):
             record.outlived_epoch = own.disk_epoch
         own.outlived_command = 0 < own.disk_epoch == record.outlived_epoch
 
     def _has_outlived_command(self, epoch: int) -> bool:
-        """Return True if nobody can serve in this, the newest view here, which was forced before this start.
+        """Return True if nobody can serve in this, the newest view here, of before this start.
 
-        Either every configured node is heard, and none knows of the view. Or the view is on disk, and each of
-        its other members is heard and does not know it, or has started again. Serving takes every member, so
-        nobody serves in the view, and nobody has what was served in it.
+        Either every configured node is heard, and none knows of it. Or it is on disk, and each of its other
+        members is heard and does not know it, or has started again. Serving takes every member, so nobody
+        serves in the view, and nobody has what was served in it. Or another node reports that.
         """
         view, context = self.store.record.view, self.context
-        if self._was_forced(epoch) and (self._is_known_to_nobody(epoch) or self._is_over_for_another(epoch)):
+        if self._is_over_for_another(epoch) or self._is_known_to_nobody(epoch):
             return True
-        if view is None or not view.operator_forced or view.epoch != epoch:
+        if view is None or view.epoch != epoch:
             return False
         if context.node_id not in view.members or view.includes(context.node_id, context.incarnation):
             return False
         return all(self._never_served(n, view) for n in view.members if n != context.node_id)
 
     def _never_served(self, node_id: str, view: View) -> bool:
-        """Return True if a member of a forced view is heard, and can neither serve in it nor have its data.
+        """Return True if a member of a view is heard, and can neither serve in it nor have its data.
 
         It does not know the view. If it has started again since, what it served before is gone; with an
         empty disk it may have known a later view, too.
@@ -71,18 +81,6 @@ class OutlivedView:
             and peer.decided_epoch < view.epoch
             and (view.includes(node_id, peer.incarnation) or not peer.amnesiac)
         )
-
-    def _was_forced(self, epoch: int) -> bool:
-        """Return True if this, the newest view here, was forced before this start.
-
-        The disk may have no more than its epoch, or not even that: if another node forced it, or if the
-        register has taken a lower view since. Then the epoch shows it, which no arbiter would have reached.
-        """
-        view = self.store.record.view
-        if view is not None and view.epoch == epoch:
-            return view.operator_forced
-        of_a_command = (view.epoch if view is not None else 0) + EPOCH_JUMP_DATA_LOSS // 2
-        return self._epoch_at_start == epoch >= of_a_command
 
     def _is_over_for_another(self, epoch: int) -> bool:
         """Return True if another node, whose disk has the view, reports that nobody can serve in it."""

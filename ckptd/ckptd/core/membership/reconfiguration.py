@@ -60,7 +60,7 @@ class Reconfiguration:
         self.join_batch_since_ns = -1
         self.minority_since_ns = -1
         self.not_serving_since_ns = context.now_ns
-        self.outlived = OutlivedView(context, liveness, arbiter.store, self.incarnations)
+        self.outlived = OutlivedView(context, liveness, arbiter.store, self.incarnations, arbiter.has_voters)
         if arbiter.has_voters:
             liveness.own.amnesiac = self.store.amnesiac
         else:
