@@ -1,6 +1,6 @@
 """Mistakes that the simulator found, each as the shortest scenario that shows it."""
 
-from tests.sim.scenario import Scenario, three_nodes
+from tests.sim.scenario import Scenario, three_nodes, two_nodes
 
 from ckpt_protocol.constants import SA_CKPT_WR_ALL_REPLICAS, SA_TIME_END
 from ckpt_protocol.messages import Kind, Verb
@@ -218,4 +218,24 @@ def test_two_starts_above_the_incarnation_that_a_peer_knows_do_not_get_the_same_
         seen.append(host.incarnation)
     assert min(seen) > 10**9
     assert seen[0] != seen[1]
+    scenario.converge()
+
+
+def test_a_node_that_was_told_of_a_death_acts_on_it_until_it_meets_a_later_incarnation() -> None:
+    """Seed 7405975: the operator bootstrapped a after it had started again, and told b that a is lost.
+
+    b had not met the later a. Both continued, as both commands say.
+    """
+    scenario = two_nodes()
+    faults, cluster = scenario.faults, scenario.cluster
+    faults.cut(faults.ways_around("a"))
+    faults.crash("a")
+    faults.restart("a")
+    scenario.run_ms(100)
+    cluster.operator.command(cluster.hosts["a"], Verb.BOOTSTRAP)
+    scenario.run_ms(2000)
+    cluster.operator.command(cluster.hosts["b"], Verb.ACCEPT_LOSS, "a")
+    scenario.run_ms(2000)
+    assert all(node.view is not None and len(node.view.members) == 1 for node in cluster.nodes())
+    faults.heal_all()
     scenario.converge()

@@ -272,13 +272,20 @@ class ViewOracle:
                 command.known_by.pop(by, None)
 
     def _is_declared_dead(self, node_id: str, by: Iterable[str]) -> bool:
-        """Return True if one of the nodes `by` acts on a command that this incarnation of a node is dead."""
+        """Return True if one of the nodes `by` acts on a command that this incarnation of a node is dead.
+
+        A node that was told so of an earlier incarnation acts on that as long as it has not met a later one.
+        (The operator who says so had better not bootstrap the later one: seed 7405975.)
+        """
         command = self.declared_dead.get(node_id)
-        return (
-            command is not None
-            and self.hosts[node_id].incarnation <= command.incarnation
-            and any(each in command.known_by for each in by)
+        return command is not None and any(
+            each in command.known_by and self._met(each, node_id) <= command.incarnation for each in by
         )
+
+    def _met(self, by: str, node_id: str) -> int:
+        """Return the incarnation of a node that another node, if it runs, has met."""
+        node = self.hosts[by].node
+        return node.liveness.peers[node_id].incarnation if node is not None and by != node_id else 0
 
     def _may_be_excluded(self, node_id: str, view: View) -> bool:
         """Return True if a view may ignore a living node's data: declared dead, or not in a bootstrap."""
