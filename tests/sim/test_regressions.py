@@ -221,7 +221,7 @@ def test_two_starts_above_the_incarnation_that_a_peer_knows_do_not_get_the_same_
     scenario.converge()
 
 
-def test_a_node_that_was_told_of_a_death_acts_on_it_until_it_meets_a_later_incarnation() -> None:
+def test_a_node_that_learned_of_a_death_acts_on_it_until_it_meets_a_later_incarnation() -> None:
     """Seed 7405975: the operator bootstrapped a after it had started again, and told b that a is lost.
 
     b had not met the later a. Both continued, as both commands say.
