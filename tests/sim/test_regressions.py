@@ -239,3 +239,19 @@ def test_a_node_that_learned_of_a_death_acts_on_it_until_it_meets_a_later_incarn
     assert all(node.view is not None and len(node.view.members) == 1 for node in cluster.nodes())
     faults.heal_all()
     scenario.converge()
+
+
+def test_a_checkpoint_whose_second_open_was_lost_is_closed_since_it_was_closed_before() -> None:
+    """Seed 7416149: b opened it again while it served alone, and what b acknowledged alone was lost."""
+    cluster = Cluster(calm_options(2))
+    views, world = cluster.oracles.views, cluster.world
+    for accepted in (True, False):
+        creation_id = 7 + accepted
+        views._note_open(creation_id, (1, 5), False)
+        closed_ns = world.now_ns
+        world.run_until(closed_ns + SECOND_NS)
+        views._note_open(creation_id, (2, 6), True)
+        views.accepted_ns = [world.now_ns] if accepted else []
+        world.run_until(world.now_ns + SECOND_NS)
+        views._note_open(creation_id, (2000, 5), False)
+        assert views._closed[creation_id][1] == (closed_ns if accepted else world.now_ns)

@@ -97,6 +97,8 @@ class ViewOracle:
         self._snapshots: dict[str, tuple[Position, dict[int, PlacementSnapshot]]] = {}
         self._last_snapshots: dict[int, tuple[Position, PlacementSnapshot]] = {}
         self._closed: dict[int, tuple[Position, int]] = {}
+        self._reopened: dict[int, tuple[int, tuple[Position, int]]] = {}
+        """By creation id: when it was last opened again, and what `_closed` had until then."""
 
     def process_started(self, node_id: str) -> None:
         """Forget the node's predecessor: the new process is not compared with it."""
@@ -369,12 +371,19 @@ class ViewOracle:
                 self._check_loss(node_id, node, creation_id, snapshot)
 
     def _note_open(self, creation_id: int, position: Position, is_open: bool) -> None:
-        """Remember since when a checkpoint is closed, according to the newest directory that shows it."""
+        """Remember since when a checkpoint is closed, according to the newest directory that shows it.
+
+        If it was opened again, and a loss was accepted after that, the open may be lost. Then it counts as
+        closed ever since it was closed before (seed 7416149).
+        """
+        now_ns = self.world.now_ns
         if is_open:
             if creation_id in self._closed and position > self._closed[creation_id][0]:
-                del self._closed[creation_id]
+                self._reopened[creation_id] = (now_ns, self._closed.pop(creation_id))
         elif creation_id not in self._closed:
-            self._closed[creation_id] = (position, self.world.now_ns)
+            reopened_ns, closed = self._reopened.get(creation_id, (now_ns, (position, now_ns)))
+            lost = any(accepted_ns >= reopened_ns for accepted_ns in self.accepted_ns)
+            self._closed[creation_id] = closed if lost else (position, now_ns)
 
     def _check_expired(self, node_id: str, creation_id: int, snapshot: PlacementSnapshot) -> None:
         """A checkpoint went, not with its replicas: it was unlinked, or its retention must be over."""
