@@ -1,10 +1,13 @@
 """Mistakes that the simulator found, each as the shortest scenario that shows it."""
 
+import pytest
 from tests.sim.scenario import Scenario, three_nodes, two_nodes
 
 from ckpt_protocol.constants import SA_CKPT_WR_ALL_REPLICAS, SA_TIME_END
 from ckpt_protocol.messages import Kind, Verb
+from ckptd.core.node import Node
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
+from ckptd.core.view import View
 from ckptd.sim.checkers.history import Outcome
 from ckptd.sim.clients.checkpoints import SimCheckpoint
 from ckptd.sim.clients.sim_client import CallResult
@@ -255,3 +258,32 @@ def test_a_checkpoint_whose_second_open_was_lost_is_closed_since_it_was_closed_b
         world.run_until(world.now_ns + SECOND_NS)
         views._note_open(creation_id, (2000, 5), False)
         assert views._closed[creation_id][1] == (closed_ns if accepted else world.now_ns)
+
+
+def test_a_declared_death_is_retracted_after_the_directory_of_the_view_was_checked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Seed 7422726: both nodes of a pair continued alone, and a, in the higher epoch, came back with nothing.
+
+    The view that had b again began with a's empty directory, as the command to a had said.
+    """
+    cluster = Cluster(calm_options(2))
+    views = cluster.oracles.views
+    steps: list[tuple[str, int]] = []
+    check, retract = views._check_directory, views._retract_death
+
+    def check_directory(node_id: str, node: Node) -> None:
+        steps.append(("check", node.context.epoch))
+        check(node_id, node)
+
+    def retract_death(by: str, view: View) -> None:
+        steps.append(("retract", view.epoch))
+        retract(by, view)
+
+    monkeypatch.setattr(views, "_check_directory", check_directory)
+    monkeypatch.setattr(views, "_retract_death", retract_death)
+    cluster.start()
+    cluster.world.run_until(SECOND_NS)
+    retracted = [place for place, (step, _) in enumerate(steps) if step == "retract"]
+    assert len(retracted) == 2
+    assert all(steps[place - 1] == ("check", steps[place][1]) for place in retracted)

@@ -121,9 +121,13 @@ class ViewOracle:
 
     def after_event(self, node_id: str, node: Node) -> None:
         """Check what one node may have changed. Raises: Violation."""
+        installed = self._installed.get(node_id)
         self._note_declared_dead(node_id, node)
         self._check_view(node_id, node)
         self._check_directory(node_id, node)
+        if node.view is not None and node.view.epoch != installed:
+            # Only now: the directory that came with the view may have been chosen as the command said.
+            self._retract_death(node_id, node.view)
 
     # -- views
 
@@ -166,7 +170,6 @@ class ViewOracle:
             )
         self._installed[node_id] = view.epoch
         self._holds_since_ns.setdefault(node_id, self.world.now_ns)
-        self._retract_death(node_id, view)
         self._installers.setdefault(view.epoch, set()).add(node_id)
         first, who = self._views.setdefault(view.epoch, (view, node_id))
         if first.fields() != view.fields() and not self._bootstrapped_twice(first, view):
