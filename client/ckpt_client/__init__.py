@@ -7,7 +7,8 @@ needs the standard library and msgpack, nothing else.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ckpt_client.errors import CheckpointError, CheckpointKeyError, Error, SaAisError
+from ckpt_client.checkpoint.transactions import Transaction, Versioned
+from ckpt_client.errors import CheckpointError, CheckpointKeyError, Error, SaAisError, VersionConflict
 from ckpt_client.io.blocking_connection import Connection
 from ckpt_client.session.table_requests import SectionDescriptor, Status
 from ckpt_client.table import Table
@@ -16,11 +17,13 @@ if TYPE_CHECKING:
     from ckpt_client.async_table import AsyncTable
     from ckpt_client.checkpoint.tracking import SectionChange, SectionChangeT
     from ckpt_client.checkpoint.tracking_thread import Tracking
+    from ckpt_client.checkpoint.transactions import AsyncTransaction
     from ckpt_client.io.aio_connection import AsyncConnection
 
 __all__ = [
     "AsyncConnection",
     "AsyncTable",
+    "AsyncTransaction",
     "CheckpointError",
     "CheckpointKeyError",
     "Connection",
@@ -32,6 +35,9 @@ __all__ = [
     "Status",
     "Table",
     "Tracking",
+    "Transaction",
+    "VersionConflict",
+    "Versioned",
 ]
 
 # These modules import asyncio, which takes longer than all the rest. A program that only blocks needs none.
@@ -41,6 +47,7 @@ _LAZY = {
     "SectionChange": "ckpt_client.checkpoint.tracking",
     "SectionChangeT": "ckpt_client.checkpoint.tracking",
     "Tracking": "ckpt_client.checkpoint.tracking_thread",
+    "AsyncTransaction": "ckpt_client.checkpoint.transactions",
 }
 
 

@@ -4,12 +4,13 @@ All tables of an event loop that name the same addresses share one connection.
 """
 
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any, ClassVar, NoReturn, Self
+from typing import Any, ClassVar, NoReturn, Self, overload
 
 from ckpt_client.checkpoint.async_table_driver import AsyncTableDriver
 from ckpt_client.checkpoint.tracking import OneByOne, OwnUpdates, SectionChange, track
+from ckpt_client.checkpoint.transactions import AsyncTransaction, Changes, Versioned
 from ckpt_client.errors import CheckpointError, SaAisError, error_of
 from ckpt_client.io.aio_connection import AsyncConnection
 from ckpt_client.io.blocking_connection import DETACH_NS
@@ -147,19 +148,45 @@ class AsyncTable(AsyncTableDriver):
 
     # -- writing
 
+    @overload
     async def write(
         self, key: Key, value: Value, *, expiration: int | None = None, timeout: float | None = None
-    ) -> None:
+    ) -> None: ...
+
+    @overload
+    async def write(
+        self,
+        key: Key,
+        value: Value,
+        *,
+        expiration: int | None = None,
+        timeout: float | None = None,
+        if_version: str,
+    ) -> str: ...
+
+    async def write(
+        self,
+        key: Key,
+        value: Value,
+        *,
+        expiration: int | None = None,
+        timeout: float | None = None,
+        if_version: str | None = None,
+    ) -> str | None:
         """Set the content of one section; a missing section is created.
 
         `expiration` is in ns since 1970. None takes `section_expiration`; if that is SA_TIME_END, an existing
-        section keeps its expiration.
+        section keeps its expiration. With `if_version` the section is written only if it has this version
+        (`get_versioned`), else VersionConflict; the call returns the new version.
         """
         operations = self._operations
+        if if_version is not None:
+            return await self._run(operations.write_if(key, value, expiration, if_version), timeout)
         try:
             await self._ask(Kind.UPDATE, operations.write_body(key, value, expiration), timeout)
         except SaAisError as error:
             raise operations.failure("write to", error) from None
+        return None
 
     async def write_many(
         self,
@@ -175,9 +202,51 @@ class AsyncTable(AsyncTableDriver):
         """
         await self._run(self._operations.write_many(values, expiration), timeout)
 
-    async def delete(self, key: Key, timeout: float | None = None) -> None:
-        """Delete a section; a missing one is no error. With `max_sections` 1 this does nothing."""
+    async def delete(self, key: Key, timeout: float | None = None, *, if_version: str | None = None) -> None:
+        """Delete a section; a missing one is no error. With `max_sections` 1 this does nothing.
+
+        With `if_version` it is deleted only if it has this version (`get_versioned`), else VersionConflict.
+        """
+        if if_version is not None:
+            await self._run(self._operations.delete_if(key, if_version), timeout)
+            return
         await self._run(self._operations.delete(key, missing_is_error=False), timeout)
+
+    # -- conditional updates
+
+    async def get_versioned(self, key: Key, timeout: float | None = None) -> Versioned | None:
+        """Return the value of a key with its version; None if there is no such section.
+
+        `Table.get_versioned` says what a version is.
+        """
+        return await self._run(self._operations.get_versioned(key), timeout)
+
+    async def add(
+        self, key: Key, value: Value, *, expiration: int | None = None, timeout: float | None = None
+    ) -> str:
+        """Create a section; return its version. CheckpointError EXIST if it exists."""
+        return await self._run(self._operations.add(key, value, expiration), timeout)
+
+    async def modify(
+        self,
+        key: Key,
+        function: Callable[[bytes | None], Value | None],
+        *,
+        expiration: int | None = None,
+        timeout: float | None = None,
+    ) -> Value | None:
+        """Replace the value of a key by `function(value)`, and return that, as `Table.modify` explains."""
+        return await self._run(self._operations.modify(key, function, expiration), timeout)
+
+    def transaction(self, timeout: float | None = None) -> AsyncTransaction:
+        """Return a transaction: `async with table.transaction() as t:`, as `Table.transaction` explains."""
+        operations = self._operations
+        return AsyncTransaction(
+            Changes(operations.attributes),
+            operations.failure,
+            operations.expiration_of,
+            lambda changes: self._run(operations.update(changes), timeout),
+        )
 
     # -- reading
 

@@ -9,6 +9,7 @@
         Error                        ASP's misc.Error: .reasonStr .errCode .errContext
             CheckpointError          what Table and AsyncTable raise: .aspErrorCode (the SaAisError) .text
                 CheckpointKeyError   also a KeyError: table[key] and del table[key] of a missing key
+                VersionConflict      a condition of an update does not hold: .key .version
 
 In both families `e[0]` is the code, as programs written for Python 2 expect.
 """
@@ -45,6 +46,9 @@ class SaAisError(SystemError):
 
         self.index = index
         """The lowest element at fault in a call on several sections; -1 for none."""
+
+        self.detail: Any = None
+        """What the service's refusal says beside its text."""
 
         self.call = ""
         """The name of the SAF function, if one was called."""
@@ -90,10 +94,12 @@ def __getattr__(name: str) -> type[SaAisError]:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def error_of(code: int, text: str = "", index: int = -1) -> SaAisError:
+def error_of(code: int, text: str = "", index: int = -1, detail: Any = None) -> SaAisError:
     """Return the error of a code as an instance of its own class; an unknown code becomes LIBRARY."""
     if code in ERROR_CLASSES:
-        return ERROR_CLASSES[code](code, text, index)
+        error = ERROR_CLASSES[code](code, text, index)
+        error.detail = detail
+        return error
     return ERROR_CLASSES[codes.LIBRARY](
         codes.LIBRARY, f"the daemon answered with code {code} ({text})", index
     )
@@ -155,3 +161,16 @@ class CheckpointError(Error):
 
 class CheckpointKeyError(CheckpointError, KeyError):
     """`table[key]` or `del table[key]`: there is no such section."""
+
+
+class VersionConflict(CheckpointError):
+    """A condition of an update does not hold, so nothing was done, and nothing of it will be.
+
+    `key` is the key of the first condition that does not hold, as the program wrote it. `version` is the
+    version that its section has; None if there is no such section.
+    """
+
+    def __init__(self, aspErrorCode: SaAisError, text: str, key: Any, version: str | None) -> None:
+        super().__init__(aspErrorCode, text)
+        self.key = key
+        self.version = version

@@ -4,18 +4,19 @@ The names in CamelCase are ASP's. The others are those of a Python mapping, and 
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, overload
 
 from ckpt_client.checkpoint.open_checkpoint import is_missing
 from ckpt_client.checkpoint.operations import Operations
-from ckpt_client.checkpoint.table_driver import TableDriver
+from ckpt_client.checkpoint.table_properties import TableProperties
+from ckpt_client.checkpoint.transactions import Changes, Transaction, Versioned
 from ckpt_client.errors import CheckpointError, SaAisError
 from ckpt_client.io.blocking_connection import Connection
 from ckpt_client.io.time_limit import TimeLimit
 from ckpt_client.session import table_requests
-from ckpt_client.session.table_requests import Attributes, Key, SectionDescriptor, Status, Value
+from ckpt_client.session.table_requests import Key, SectionDescriptor, Status, Value
 from ckpt_protocol import codes
 from ckpt_protocol.constants import SA_CKPT_WR_ALL_REPLICAS, SA_TIME_MAX
 from ckpt_protocol.messages import Kind
@@ -28,10 +29,9 @@ logger = logging.getLogger("aspCheckpoint")
 _MISSING: Final[Any] = object()
 _UPDATE: Final = Kind.UPDATE
 _READ: Final = Kind.READ
-_MILLISECOND_NS: Final = 1_000_000
 
 
-class Table(TableDriver):
+class Table(TableProperties):
     """A checkpoint: named sections of bytes that survive the loss of a node.
 
     If you give the three limits (number of sections, bytes of a section, bytes of a section's id), a missing
@@ -108,87 +108,23 @@ class Table(TableDriver):
             self._connection.leave()  # Without waiting for an answer: that would exceed the call's time-out.
             raise
 
-    # -- attributes
-
-    @property
-    def sectionExpiration(self) -> int:
-        """When written sections expire if a call does not say: ns since 1970; SA_TIME_END: unchanged."""
-        return self._operations.section_expiration
-
-    @sectionExpiration.setter
-    def sectionExpiration(self, expiration: int) -> None:
-        self._operations.section_expiration = expiration
-
-    @property
-    def autoActivate(self) -> bool:
-        """True if a call that finds no active replica activates the local one."""
-        return self._operations.auto_activate
-
-    @autoActivate.setter
-    def autoActivate(self, autoActivate: bool) -> None:
-        self._operations.auto_activate = autoActivate
-
-    @property
-    def attributes(self) -> Attributes:
-        """The creation attributes in force."""
-        return self._operations.attributes
-
-    @property
-    def flags(self) -> int:
-        """The creation flags."""
-        return self._operations.attributes.flags
-
-    @property
-    def retentionMs(self) -> int:
-        """How long the checkpoint is kept while no program has it open, in ms; SA_TIME_MAX: for ever."""
-        return table_requests.retention_in_ms(self._operations.attributes.retention_ns)
-
-    @property
-    def maxSections(self) -> int:
-        """The maximum number of sections."""
-        return self._operations.attributes.sections_max
-
-    @property
-    def maxSectionSizeBytes(self) -> int:
-        """The maximum size of a section."""
-        return self._operations.attributes.section_bytes_max
-
-    @property
-    def maxSectionIdSizeBytes(self) -> int:
-        """The maximum length of a section's id."""
-        return self._operations.attributes.section_id_bytes_max
-
-    @property
-    def svcHdl(self) -> int:
-        """The service handle, which is the id of this client's session; 0 once closed."""
-        return self._connection.session_id
-
-    @property
-    def ckptHdl(self) -> int:
-        """The checkpoint handle; 0 once closed."""
-        return self._operations.handle
-
-    @property
-    def tryAgainDelayMs(self) -> int:
-        """The longest pause, in ms, before a request that was answered TRY_AGAIN is repeated."""
-        return self._try_again_ms
-
-    @tryAgainDelayMs.setter
-    def tryAgainDelayMs(self, delay_ms: int) -> None:
-        self._try_again_ms = delay_ms
-        self._connection.set_pause_max(delay_ms * _MILLISECOND_NS)
-
-    @property
-    def node_id(self) -> str:
-        """The node that this table is connected to; "" while it has none."""
-        return self._connection.node_id
-
     # -- writing
 
     @overload
     def Write(
         self, key: Key, data: Value, *, expiration: int | None = None, timeout: float | None = None
     ) -> None: ...
+
+    @overload
+    def Write(
+        self,
+        key: Key,
+        data: Value,
+        *,
+        expiration: int | None = None,
+        timeout: float | None = None,
+        if_version: str,
+    ) -> str: ...
 
     @overload
     def Write(
@@ -200,8 +136,14 @@ class Table(TableDriver):
     ) -> None: ...
 
     def Write(
-        self, key: Any, data: Any = _MISSING, *, expiration: int | None = None, timeout: float | None = None
-    ) -> None:
+        self,
+        key: Any,
+        data: Any = _MISSING,
+        *,
+        expiration: int | None = None,
+        timeout: float | None = None,
+        if_version: str | None = None,
+    ) -> str | None:
         """`Write({key: data})` keeps the tail of a longer old value; `Write(key, data)` replaces all of it.
 
         So JSON or a pickle that you write in a mapping, or in a list of (key, data), is spoiled if the old
@@ -213,23 +155,85 @@ class Table(TableDriver):
         created. `expiration` is the time (ns since 1970) at which the sections expire. None takes
         `sectionExpiration`; if that is SA_TIME_END, existing sections keep their expiration.
 
+        With `if_version`, one section is written only if it has this version (`get_versioned`), else
+        VersionConflict; the call returns the new version.
+
         Source: saCkptSectionOverwrite, saCkptCheckpointWrite, saCkptSectionCreate.
         """
         operations = self._operations
+        if if_version is not None:
+            return self._run(operations.write_if(key, data, expiration, if_version), timeout)
         if data is _MISSING:
             self._run(operations.write_many(key, expiration), timeout)
-            return
+            return None
         try:
             self._ask(_UPDATE, operations.write_body(key, data, expiration), timeout)
         except SaAisError as error:
             raise operations.failure("write to", error) from None
+        return None
 
-    def Delete(self, key: Key, timeout: float | None = None) -> None:
+    def Delete(self, key: Key, timeout: float | None = None, *, if_version: str | None = None) -> None:
         """Delete a section; a missing one is no error. With `maxSections` 1 this does nothing.
+
+        With `if_version` it is deleted only if it has this version (`get_versioned`), else VersionConflict.
 
         Source: saCkptSectionDelete.
         """
+        if if_version is not None:
+            self._run(self._operations.delete_if(key, if_version), timeout)
+            return
         self._run(self._operations.delete(key, missing_is_error=False), timeout)
+
+    # -- conditional updates
+
+    def get_versioned(self, key: Key, timeout: float | None = None) -> Versioned | None:
+        """Return the value of a key with its version; None if there is no such section.
+
+        The version is opaque text. No other value of this key ever has it, also after the checkpoint was
+        unlinked and created again. (If all state directories are lost, versions may repeat.)
+        """
+        return self._run(self._operations.get_versioned(key), timeout)
+
+    def add(
+        self, key: Key, data: Value, *, expiration: int | None = None, timeout: float | None = None
+    ) -> str:
+        """Create a section; return its version. CheckpointError EXIST if it exists.
+
+        Source: saCkptSectionCreate.
+        """
+        return self._run(self._operations.add(key, data, expiration), timeout)
+
+    def modify(
+        self,
+        key: Key,
+        function: Callable[[bytes | None], Value | None],
+        *,
+        expiration: int | None = None,
+        timeout: float | None = None,
+    ) -> Value | None:
+        """Replace the value of a key by `function(value)`, and return that; no other write comes between.
+
+        The function gets None if there is no such section, and returns None to delete it. If another program
+        writes the section in the meantime, the function is called again with the newer value.
+        """
+        return self._run(self._operations.modify(key, function, expiration), timeout)
+
+    def transaction(self, timeout: float | None = None) -> Transaction:
+        """Return a transaction: `with table.transaction() as t:`, one atomic update at the end of the block.
+
+            t.require("balance:a", version)       # also require_absent(key), require_present(key)
+            t["balance:a"] = b"10"                # replaces the value, or creates the section
+            del t["hold:17"]
+
+        If a condition does not hold, the end of the block raises VersionConflict, and nothing is done.
+        """
+        operations = self._operations
+        return Transaction(
+            Changes(operations.attributes),
+            operations.failure,
+            operations.expiration_of,
+            lambda changes: self._run(operations.update(changes), timeout),
+        )
 
     # -- reading
 

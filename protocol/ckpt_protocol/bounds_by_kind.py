@@ -48,11 +48,11 @@ DIRECTORY_OBJECTS_MAX: Final = 20_000_000
 ANSWER_OBJECTS_MAX: Final = 4_000_000
 """Objects in an answer: a READ of `READ_ELEMENTS_MAX` values, a description of all checkpoints."""
 
-OP_OBJECTS: Final = 8
-"""Objects in a section operation: its array and at most seven fields."""
+OP_OBJECTS: Final = 9
+"""Objects in a section operation: its array and at most eight fields."""
 
-_ELEMENT_OBJECTS: Final = 4
-_SECTION_OBJECTS: Final = 7
+_ELEMENT_OBJECTS: Final = 5
+_SECTION_OBJECTS: Final = 8
 _ANSWERED_OBJECTS: Final = 5
 _VIEW_OBJECTS: Final = 100_000
 _BODY_BYTES: Final = FRAME_BYTES_MAX - HEADER_BYTES

@@ -159,6 +159,9 @@ A creation id has 24 bits for the epoch, so there is room left for the epochs th
 SEQ_MAX: Final = 2**40 - 1
 """The highest seq of an update or of a directory operation: a creation id has 40 bits for it."""
 
+VERSION_BYTES: Final = 24
+"""A section's version: creation id, epoch, and position. Clients compare it and nothing else."""
+
 PAGE_BYTES_MAX: Final = 1024 * 1024
 """About how much one page of an iteration carries. A page has at least one section."""
 

@@ -9,7 +9,7 @@ import struct
 from typing import Any, Final
 
 from ckpt_protocol.body_codec import pack_body
-from ckpt_protocol.codes import OK
+from ckpt_protocol.codes import BAD_OPERATION, OK
 from ckpt_protocol.framing import encode_frame
 from ckpt_protocol.limits import REFUSAL_CHARS_MAX
 
@@ -37,8 +37,8 @@ class Kind:
     ACTIVE_SET: Final = 16  # request, handle, lowest; [only_if_none]
     STATUS: Final = 17  # request, handle, lowest; []
     UPDATE: Final = 18  # request, handle, lowest; [op, ...] (class Op)
-    READ: Final = 19  # request, handle, lowest; [[section id, offset, size or nil], ...]
-    ITERATE: Final = 20  # request, handle, lowest; [chosen, expiration_ns, after or nil, with_values, limit]
+    READ: Final = 19  # request, handle, lowest; [[section id, offset, size or nil, with_version], ...]
+    ITERATE: Final = 20  # request, handle, lowest; [chosen, expiration_ns, after or nil, ...] (Iterate)
     SYNCHRONIZE: Final = 21  # request, handle, lowest; []
     DESCRIBE: Final = 22  # request, 0, lowest; [what]: "cluster" or "checkpoints"
     PING: Final = 23  # request, 0, lowest; [request, ...]: withdraw those that only wait
@@ -134,7 +134,7 @@ class Verb:
 class Op:
     """A section operation: an array that begins with one of these numbers.
 
-    Those that a client may send come first. `id` and `content` are bin, times are nanoseconds since 1970
+    REMOVE and PIECE are between nodes. `id` and `content` are bin, times are nanoseconds since 1970
     (`SA_TIME_END`: never), offsets are bytes.
     """
 
@@ -145,11 +145,9 @@ class Op:
     EXPIRATION_SET: Final = 5  # id, expiration
     PUT: Final = 6  # id, content, expiration or nil (unchanged): OVERWRITE, created if missing
     PATCH: Final = 7  # id, offset, content, expiration or nil: WRITE, created if missing
-    CLIENT_MAX: Final = 7
     REMOVE: Final = 8  # id, true if it expired: DELETE if present
-    PIECE: Final = (
-        9  # id, total, offset, content, expiration, last update: of a weak section, CORRUPTED until the last
-    )
+    PIECE: Final = 9  # id, total, offset, content, expiration, last update, version: of a weak section
+    REQUIRE: Final = 10  # id, a version, nil (absent) or true (present): a condition, before all changes
 
 
 FORWARD_ROUTE: Final = struct.Struct(">BQQQ")
@@ -183,6 +181,14 @@ def answer_error(code: int, text: str = "", index: int = -1) -> bytes:
     A text longer than `REFUSAL_CHARS_MAX` is cut, because FORWARD_REFUSED can carry no more.
     """
     return pack_body([code, index, text[:REFUSAL_CHARS_MAX]])
+
+
+def answer_conflict(index: int, text: str, version: bytes | None) -> bytes:
+    """Return the body of the refusal of an update whose condition at `index` does not hold.
+
+    `version` is that of the section as it is; None if there is none.
+    """
+    return pack_body([BAD_OPERATION, index, text[:REFUSAL_CHARS_MAX], version])
 
 
 def is_ok(answer: bytes) -> bool:

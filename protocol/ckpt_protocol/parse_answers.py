@@ -36,7 +36,8 @@ Nothing follows that value, so there is nothing to count.
 def decode_answer(body: bytes) -> tuple[int, Any, int, str]:
     """Return (code, payload, index, text) of an answer's body.
 
-    The payload is within its bounds, but not checked. Raises: FrameError.
+    The payload of a refusal is what it says beside its text: the version of a section, after a conflict. The
+    payload is within its bounds, but not checked. Raises: FrameError.
     """
     if body == _OK_BODY:
         return OK, None, -1, ""
@@ -48,7 +49,7 @@ def decode_answer(body: bytes) -> tuple[int, Any, int, str]:
         return code, fields[1] if len(fields) > 1 else None, -1, ""
     index = fields[1] if len(fields) > 1 and type(fields[1]) is int else -1
     text = fields[2] if len(fields) > 2 and type(fields[2]) is str else ""
-    return code, None, index, text
+    return code, fields[3] if len(fields) > 3 else None, index, text
 
 
 # -- payloads

@@ -24,7 +24,7 @@ from ckpt_protocol.limits import NAME_BYTES_MAX, READ_ELEMENTS_MAX, SECTIONS_MAX
 from ckpt_protocol.messages import Kind, Verb
 
 Elements = NewType("Elements", Sequence[list[Any]])
-"""The checked elements of a READ, each `[section id, offset, size or None]`.
+"""The checked elements of a READ, each `[section id, offset, size or None]`, perhaps with `with_version`.
 
 Offset and size are from 0 to `SIZE_MAX`.
 """
@@ -47,6 +47,7 @@ class Iterate(NamedTuple):
     after: bytes | None
     with_values: bool
     limit: int | None
+    with_versions: bool
 
 
 class Track(NamedTuple):
@@ -158,7 +159,9 @@ def _only_if_none(only_if_none: object) -> bool:
 
 
 def _element(element: Row) -> Row:
-    section_id, offset, size = element
+    section_id, offset, size, *with_version = element
+    if with_version and with_version != [True] and with_version != [False]:
+        raise ValueError
     placed = type(section_id) is bytes and type(offset) is int and 0 <= offset <= SIZE_MAX
     if placed and (size is None or (type(size) is int and 0 <= size <= SIZE_MAX)):
         return element
@@ -195,6 +198,7 @@ def parse_iterate(body: bytes) -> Iterate:
     fields = _fields(Kind.ITERATE, body, 4)
     chosen, expiration_ns, after, with_values = fields[:4]
     limit = fields[4] if len(fields) > 4 else None
+    with_versions = fields[5] if len(fields) > 5 else False
     known = type(chosen) is int and SA_CKPT_SECTIONS_FOREVER <= chosen <= SA_CKPT_SECTIONS_ANY
     if not known or type(expiration_ns) is not int or not 0 <= expiration_ns <= SIZE_MAX:
         raise wrong("the choice of sections is unknown, or a time is negative")
@@ -202,7 +206,9 @@ def parse_iterate(body: bytes) -> Iterate:
         raise wrong("a page starts after a section id, or is nil; its with-values flag must be true or false")
     if limit is not None and (type(limit) is not int or not 1 <= limit <= SECTIONS_MAX):
         raise wrong(f"a page must have 1 to {SECTIONS_MAX} sections, or nil for as many as fit")
-    return Iterate(chosen, expiration_ns, after, with_values, limit)
+    if type(with_versions) is not bool:
+        raise wrong("the with-versions flag of a page must be true or false")
+    return Iterate(chosen, expiration_ns, after, with_values, limit, with_versions)
 
 
 def parse_track(body: bytes) -> Track:

@@ -13,7 +13,13 @@ from ckpt_protocol.bounds_by_kind import BOUNDS
 from ckpt_protocol.bounds_check import array_length
 from ckpt_protocol.errors import FrameError, RequestError
 from ckpt_protocol.field_checks import U64_MAX, array, octets, row, whole
-from ckpt_protocol.limits import ANSWERS_PER_BATCH_MAX, OPS_PER_BATCH_MAX, OPS_PER_UPDATE_MAX, SIZE_MAX
+from ckpt_protocol.limits import (
+    ANSWERS_PER_BATCH_MAX,
+    OPS_PER_BATCH_MAX,
+    OPS_PER_UPDATE_MAX,
+    SIZE_MAX,
+    VERSION_BYTES,
+)
 from ckpt_protocol.messages import Kind, Op
 
 Ops = NewType("Ops", Sequence[list[Any]])
@@ -46,6 +52,9 @@ _OF_CLIENTS: Final[Shapes] = {
     (Op.PUT, int, bytes, bytes, int): 0,
     (Op.PATCH, int, bytes, int, bytes, _NIL): 2,
     (Op.PATCH, int, bytes, int, bytes, int): 2,
+    (Op.REQUIRE, int, bytes, bytes): 0,
+    (Op.REQUIRE, int, bytes, bool): 0,
+    (Op.REQUIRE, int, bytes, _NIL): 0,
 }
 
 _OF_REPLICAS: Final[Shapes] = {
@@ -53,7 +62,8 @@ _OF_REPLICAS: Final[Shapes] = {
     (Op.REMOVE, int, bytes): 0,
     (Op.REMOVE, int, bytes, bool): 0,
     (Op.CREATE, int, bytes, int, bytes, bool): 0,  # True: the active replica generated the id.
-    (Op.PIECE, int, bytes, int, int, bytes, int, int): 3,
+    (Op.PIECE, int, bytes, int, int, bytes, int, int): 3,  # (Of a node without section versions.)
+    (Op.PIECE, int, bytes, int, int, bytes, int, int, bytes): 3,
 }
 
 
@@ -120,6 +130,28 @@ def parse_update(body: bytes) -> Ops:
     return Ops(_checked(content, _check_of_client))
 
 
+def check_conditions(ops: Ops) -> int:
+    """Return how many conditions an update begins with.
+
+    Raises: RequestError INVALID_PARAM if one comes after a change, names a section that another one names, or
+    has something else than a version, nil or true.
+    """
+    named: set[bytes] = set()
+    for index, op in enumerate(ops):
+        if op[0] != Op.REQUIRE:
+            continue
+        if index > len(named):
+            raise RequestError(codes.INVALID_PARAM, "a condition comes after a change", index)
+        section_id, wanted = op[1:]
+        if section_id in named:
+            text = f"two conditions name section {section_id[:32]!r}"
+            raise RequestError(codes.INVALID_PARAM, text, index)
+        if wanted is False or (type(wanted) is bytes and len(wanted) != VERSION_BYTES):
+            raise RequestError(codes.INVALID_PARAM, "a condition has no version of a section", index)
+        named.add(section_id)
+    return len(named)
+
+
 def _checked(content: list[Any], check: Any) -> list[Row]:
     for index, op in enumerate(content):
         try:
@@ -140,14 +172,18 @@ def parse_replicated(body: bytes, session: int) -> tuple[Ops, list[Answered] | N
         ops = unpack_rows(body, OPS_PER_UPDATE_MAX, _check_of_replica, _check_all_of_replica)
         if ops:
             return Ops(ops), None
-        return _ops(unpack_bounded(body, BOUNDS[Kind.REPLICATE])), None
-    content, answered, *_ = row(unpack_bounded(body, BOUNDS[Kind.REPLICATE]), "a batch", 2)
-    return _ops(content), [_answered(fields) for fields in array(answered, "answers", ANSWERS_PER_BATCH_MAX)]
+        content = unpack_bounded(body, BOUNDS[Kind.REPLICATE])
+        if content == []:
+            raise FrameError("an update has no operations")
+        return _ops(content), None
+    content, rows, *_ = row(unpack_bounded(body, BOUNDS[Kind.REPLICATE]), "a batch", 2)
+    answered = [_answered(fields) for fields in array(rows, "answers", ANSWERS_PER_BATCH_MAX)]
+    if content == [] and not answered:
+        raise FrameError("an update has neither operations nor answers")
+    return _ops(content), answered
 
 
 def _ops(content: object) -> Ops:
-    if content == []:
-        raise FrameError("an update has no operations")
     try:
         return Ops(_checked(array(content, "operations", OPS_PER_BATCH_MAX), _check_of_replica))
     except RequestError as refusal:

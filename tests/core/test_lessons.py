@@ -52,7 +52,7 @@ def test_a_replica_that_refuses_an_update_drops_its_content_reports_that_and_is_
     table = filled(cluster, flags)
     reader = cluster.client("c").open_existing()
     cluster.replica("c").sections.put_raw(b"k03", None)
-    cluster.replica("c").sections.put_raw(b"odd", Section(b"only here", SA_TIME_END, 0, 1))
+    cluster.replica("c").sections.put_raw(b"odd", Section(b"only here", SA_TIME_END, 0, 1, 1))
     call = table.begin(Kind.UPDATE, [Op.OVERWRITE, b"k03", b"new"])
     cluster.until(lambda: cluster.in_sync("a") == ["a", "b"])
     assert [(node_id, b"only here" in content) for node_id, content in cluster.quarantined] == [("c", True)]

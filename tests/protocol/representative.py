@@ -230,4 +230,4 @@ def kind_numbers() -> dict[str, int]:
 
 def op_numbers() -> dict[str, int]:
     """Return every section operation, by name."""
-    return {name: value for name, value in vars(Op).items() if name.isupper() and name != "CLIENT_MAX"}
+    return {name: value for name, value in vars(Op).items() if name.isupper()}

@@ -11,7 +11,7 @@ import pytest
 
 from ckpt_client.session.address import parse_address
 from ckpt_protocol.limits import FRAME_BYTES_MAX
-from ckptd.core.settings import TURN_SETTINGS, Settings
+from ckptd.core.settings import INTERNAL_SETTINGS, Settings
 from ckptd.runtime.config.addresses import HostPort, default_socket_path, default_state_directory
 from ckptd.runtime.config.model import Config
 from ckptd.runtime.config.sources import (
@@ -135,7 +135,7 @@ def test_defaults_of_the_core_and_of_the_configuration_agree() -> None:
     assert settings.memory_bytes_max > 0
     assert dataclasses.replace(settings, memory_bytes_max=0) == Settings("a")
     assert Config(node_id="a", memory_bytes_max=5).settings().memory_bytes_max == 5
-    assert {field.name for field in dataclasses.fields(Settings)} - set(TURN_SETTINGS) <= {
+    assert {field.name for field in dataclasses.fields(Settings)} - set(INTERNAL_SETTINGS) <= {
         key.removesuffix("_ms") + "_ns" if key.endswith("_ms") else key for key in KEYS
     }
 

@@ -35,6 +35,7 @@ class Context:
         "effects",
         "epoch",
         "established_epoch",
+        "feature_level",
         "full_nodes",
         "incarnation",
         "lease_until_ns",
@@ -71,6 +72,8 @@ class Context:
         """Sealed: no view is installed yet, or this node knows a newer one, or it answered a collector."""
         self.lease_until_ns = 0
         self.established_epoch = 0
+        self.feature_level = 0
+        """The feature level of the installed view."""
         self.effects: list[Effect] = []
         self.cause: object = None
         """What is being handled (a frame, a request, a replica, an operation), for the node's last words."""

@@ -34,6 +34,7 @@ def parse_view(value: object) -> View:
     epoch, members, past_memberships, bootstrap_epoch = fields[:4]
     witnesses, operator_forced = fields[4:6] if len(fields) > 5 else ([], False)
     unserved_epochs = fields[6] if len(fields) > 6 else []
+    feature_level = fields[7] if len(fields) > 7 else 0
     members_by_id = sorted(_member(member) for member in array(members, "members", NODES_MAX))
     if not members_by_id or len(dict(members_by_id)) < len(members_by_id):
         raise FrameError("a view has no members, or one of them twice")
@@ -47,6 +48,7 @@ def parse_view(value: object) -> View:
         dict(sorted(parse_incarnation(witness) for witness in array(witnesses, "witnesses", NODES_MAX))),
         boolean(operator_forced, "the operator-forced flag of a view"),
         tuple(epoch_of(past) for past in array(unserved_epochs, "the unserved epochs", PAST_MEMBERSHIPS_MAX)),
+        whole(feature_level, "a feature level"),
     )
 
 

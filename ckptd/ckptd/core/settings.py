@@ -1,14 +1,39 @@
 """A node's settings, with every time and limit that has a name."""
 
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Final
 
 MILLISECOND_NS: Final = 1_000_000
 SECOND_NS: Final = 1_000_000_000
 
 
-TURN_SETTINGS: Final = ("work_per_turn", "work_per_link", "unanswered_per_link", "lane_bytes_max")
-"""Settings of `turn_budget` that operators have no reason to change: tests and the simulator do."""
+class FeatureLevel(IntEnum):
+    """Append only. A node of a level understands everything of the levels below."""
+
+    BASE = 0
+    """What nodes understand whose heartbeats name no level."""
+    TAKEOVER = 1
+    """Versions of sections, and conditions of updates."""
+
+
+NEWEST: Final = FeatureLevel.TAKEOVER
+"""The level of this version."""
+
+EVERY_NODE_MUST: Final = (
+    "every configured node must run ckptd 0.1.0 or later, and must have been seen with it once"
+)
+"""What is missing while a view's level is below `NEWEST`."""
+
+INTERNAL_SETTINGS: Final = (
+    "feature_level",
+    "work_per_turn",
+    "work_per_link",
+    "unanswered_per_link",
+    "lane_bytes_max",
+)
+"""Settings that operators have no reason to change: tests and the simulator do. The last four are those of
+`turn_budget`."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -103,6 +128,9 @@ class Settings:
 
     register_probe_ns: int = 2 * SECOND_NS
     """How often a node checks that the `etcd` arbiter answers, when nothing else asks it."""
+
+    feature_level: int = NEWEST
+    """What this node understands (`FeatureLevel`). Only tests and the simulator set it to less."""
 
     checkpoints_max: int = 100_000
     sessions_max: int = 100_000

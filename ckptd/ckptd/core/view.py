@@ -57,6 +57,8 @@ class View:
 
     Their coordinator died before it can have installed them.
     """
+    feature_level: int = 0
+    """What all configured nodes understand, as far as was ever known (ADR 31). It never falls."""
 
     @property
     def coordinator(self) -> str:
@@ -87,6 +89,7 @@ class View:
             [[node_id, incarnation] for node_id, incarnation in self.witnesses.items()],
             self.operator_forced,
             list(self.unserved_epochs),
+            self.feature_level,
         ]
 
 

@@ -193,6 +193,7 @@ class Witness(VoterHub):
         self.decided = view
         self.liveness.own.decided_epoch = view.epoch
         self.context.epoch = view.epoch
+        self.context.feature_level = view.feature_level
         self.arbiter.on_decided_elsewhere(view)
         self.context.log(f"view {view.epoch} is decided: {', '.join(view.members)}")
 

@@ -7,11 +7,19 @@ One write and one read are what programs do most. They are one request, and have
 `write_body` and `read_body` themselves.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ckpt_client.checkpoint.open_checkpoint import OpenCheckpoint, TableStep, is_missing, logger
-from ckpt_client.errors import CheckpointEnded, SaAisError
+from ckpt_client.checkpoint.transactions import (
+    Changes,
+    Versioned,
+    packed_version,
+    shown_version,
+    version_of,
+    versioned_of,
+)
+from ckpt_client.errors import CheckpointEnded, CheckpointError, SaAisError, VersionConflict, error_of
 from ckpt_client.session import table_requests
 from ckpt_client.session.table_requests import Key, OpenParameters, SectionDescriptor, Status, Value
 from ckpt_client.steps import Result, Steps
@@ -35,16 +43,13 @@ class Operations(OpenCheckpoint):
 
     def write_body(self, key: Key, value: Value, expiration: int | None) -> bytes:
         """Return the request that sets the content of one section."""
-        if expiration is None and self.section_expiration != SA_TIME_END:
-            expiration = self.section_expiration
-        return table_requests.put_body(self.attributes, key, value, expiration)
+        return table_requests.put_body(self.attributes, key, value, self.expiration_of(expiration))
 
     def write_many(
         self, values: Mapping[Any, Value] | Iterable[tuple[Key, Value]], expiration: int | None
     ) -> Operation[None]:
         """Write at the beginning of several sections, as one atomic update."""
-        if expiration is None and self.section_expiration != SA_TIME_END:
-            expiration = self.section_expiration
+        expiration = self.expiration_of(expiration)
         try:
             yield from self.ask(Kind.UPDATE, table_requests.patch_body(self.attributes, values, expiration))
         except SaAisError as error:
@@ -60,6 +65,86 @@ class Operations(OpenCheckpoint):
         except SaAisError as error:
             if missing_is_error or not is_missing(error):
                 raise self.failure("delete from", error, key_error=True) from None
+
+    # -- conditional updates
+
+    def get_versioned(self, key: Key) -> Operation[Versioned | None]:
+        """Return one section's value with its version; None if it is missing."""
+        try:
+            body = table_requests.read_versioned_body(self.attributes, key)
+            return versioned_of((yield from self.ask(Kind.READ, body)))
+        except SaAisError as error:
+            if is_missing(error):
+                return None
+            raise self.failure("read from", error) from None
+
+    def write_if(self, key: Key, value: Value, expiration: int | None, version: str | None) -> Operation[str]:
+        """Set the content of one section if it has this version (None: if missing); return the new one."""
+        changes = Changes(self.attributes)
+        try:
+            changes.require(key, packed_version(version) if version is not None else None)
+            changes.put(key, value, self.expiration_of(expiration))
+        except SaAisError as error:
+            raise self.failure("write to", error) from None
+        return (yield from self.update(changes))
+
+    def add(self, key: Key, value: Value, expiration: int | None) -> Operation[str]:
+        """Create one section; return its version. EXIST if it exists."""
+        try:
+            return (yield from self.write_if(key, value, expiration, None))
+        except VersionConflict as conflict:
+            error = error_of(codes.EXIST, conflict.aspErrorCode.text)
+            raise self.failure("add to", error) from None
+
+    def delete_if(self, key: Key, version: str) -> Operation[None]:
+        """Delete one section if it has this version."""
+        changes = Changes(self.attributes)
+        try:
+            changes.require(key, packed_version(version))
+            changes.delete(key)
+        except SaAisError as error:
+            raise self.failure("delete from", error) from None
+        yield from self.update(changes)
+
+    def modify(
+        self, key: Key, function: Callable[[bytes | None], Value | None], expiration: int | None
+    ) -> Operation[Value | None]:
+        """Replace one section's content by what a function makes of it; begin again if others were faster."""
+        while True:
+            before = yield from self.get_versioned(key)
+            after = function(before.value if before is not None else None)
+            try:
+                if after is not None:
+                    yield from self.write_if(key, after, expiration, before.version if before else None)
+                elif before is not None:
+                    yield from self.delete_if(key, before.version)
+            except VersionConflict:
+                continue
+            return after
+
+    def update(self, changes: Changes) -> Operation[str]:
+        """Carry out conditions and changes; return the version of the changed sections.
+
+        That is "" without a condition, since the service reports it only then.
+        """
+        try:
+            payload = yield from self.ask(Kind.UPDATE, changes.body)
+            return version_of(payload) if changes.conditions else ""
+        except SaAisError as error:
+            raise self._update_failure(changes, error) from None
+
+    def _update_failure(self, changes: Changes, error: SaAisError) -> CheckpointError:
+        if error.code != codes.BAD_OPERATION or not 0 <= error.index < len(changes.keys):
+            return self.failure("update", error, key_error=True)
+        key, found = changes.keys[error.index], error.detail
+        version = shown_version(found) if found is not None else None
+        return VersionConflict(error, f"cannot update checkpoint {self.name!r}: {error.text}", key, version)
+
+    def expiration_of(self, expiration: int | None) -> int | None:
+        """Return when a written section expires, if the program gives this time."""
+        if expiration is None and self.section_expiration != SA_TIME_END:
+            return self.section_expiration
+        return expiration
 
     # -- reading
 

@@ -169,7 +169,7 @@ class AsyncConnection(MovingConnection, AsyncServiceCalls):
                 self.give_up(call)
                 raise
         if call.code != codes.OK:
-            raise error_of(call.code, call.text, call.index)
+            raise error_of(call.code, call.text, call.index, call.payload)
         return call.payload
 
     def start(

@@ -174,7 +174,7 @@ class Connection(ServiceCalls):
                 self._owner_thread = 0
                 lock.release()
         if call.code != codes.OK:
-            raise error_of(call.code, call.text, call.index)
+            raise error_of(call.code, call.text, call.index, call.payload)
         return call.payload
 
     def _take_turn(self, lock: Any, timeout_ns: int) -> int:

@@ -231,7 +231,8 @@ def section_id(attributes: Attributes, key: Key) -> bytes:
     return encoded
 
 
-def _content(attributes: Attributes, value: Value) -> Bytes:
+def content_of(attributes: Attributes, value: Value) -> Bytes:
+    """Return the content that a value stands for. Raises: SaAisError INVALID_PARAM, NO_RESOURCES."""
     content: Bytes
     if type(value) is bytes:
         content = value
@@ -248,7 +249,8 @@ def _content(attributes: Attributes, value: Value) -> Bytes:
     return content
 
 
-def _check_expiration(expiration_ns: int | None) -> None:
+def check_expiration(expiration_ns: int | None) -> None:
+    """Check an expiration time; None is none. Raises: SaAisError INVALID_PARAM."""
     if expiration_ns is not None and (
         type(expiration_ns) is not int or not 0 <= expiration_ns <= SA_TIME_END
     ):
@@ -271,9 +273,9 @@ def put_body(attributes: Attributes, key: Key, value: Value, expiration_ns: int 
     if type(key) is not bytes or attributes.sections_max == 1 or len(key) > SECTION_ID_BYTES_MAX:
         key = section_id(attributes, key)
     if type(value) is not bytes or len(value) > min(attributes.section_bytes_max, SECTION_BYTES_MAX):
-        value = _content(attributes, value)
+        value = content_of(attributes, value)
     if expiration_ns is not None:
-        _check_expiration(expiration_ns)
+        check_expiration(expiration_ns)
     return pack_body([[Op.PUT, key, value, expiration_ns]])  # One section with its id always fits.
 
 
@@ -287,7 +289,8 @@ def update_body(ops: list[list[Any]], index: int = -1) -> bytes:
     return body
 
 
-def _check_call_bytes(total_bytes: int) -> None:
+def check_call_bytes(total_bytes: int) -> None:
+    """Check the bytes of ids and data of one call. Raises: SaAisError NO_RESOURCES."""
     if total_bytes > CALL_BYTES_MAX:
         refuse(codes.NO_RESOURCES, f"a call of {total_bytes} bytes exceeds {CALL_BYTES_MAX} bytes")
 
@@ -298,23 +301,24 @@ def patch_body(
     expiration_ns: int | None,
 ) -> bytes:
     """UPDATE: write at the beginning of several sections, atomically; create the missing ones."""
-    _check_expiration(expiration_ns)
+    check_expiration(expiration_ns)
     try:
         pairs = [(key, value) for key, value in (values.items() if isinstance(values, Mapping) else values)]
     except (TypeError, ValueError):
         refuse(codes.INVALID_PARAM, "give several sections as a mapping or as (key, value) pairs")
-    _check_count(len(pairs))
+    check_count(len(pairs))
     ops: list[list[Any]] = []
     total_bytes = 0
     for key, value in pairs:
-        name, content = section_id(attributes, key), _content(attributes, value)
+        name, content = section_id(attributes, key), content_of(attributes, value)
         total_bytes += len(name) + len(content)
         ops.append([Op.PATCH, name, 0, content, expiration_ns])
-    _check_call_bytes(total_bytes)
+    check_call_bytes(total_bytes)
     return update_body(ops)
 
 
-def _check_count(count: int) -> None:
+def check_count(count: int) -> None:
+    """Check how many sections a call names. Raises: SaAisError INVALID_PARAM, NO_RESOURCES."""
     if not count:
         refuse(codes.INVALID_PARAM, "no section is named")
     if count > OPS_PER_UPDATE_MAX:
@@ -332,7 +336,7 @@ def key_list(keys: Iterable[Key]) -> list[Key]:
         wanted = list(keys)
     except TypeError:
         refuse(codes.INVALID_PARAM, f"give several keys as a list, not as {keys!r}")
-    _check_count(len(wanted))
+    check_count(len(wanted))
     return wanted
 
 
@@ -346,6 +350,11 @@ def read_one_body(attributes: Attributes, key: Key) -> bytes:
     if type(key) is not bytes or attributes.sections_max == 1:
         key = section_id(attributes, key)
     return pack_body([[key, 0, None]])
+
+
+def read_versioned_body(attributes: Attributes, key: Key) -> bytes:
+    """READ: one whole section and its version."""
+    return pack_body([[section_id(attributes, key), 0, None, True]])
 
 
 def probe_body(attributes: Attributes, key: Key) -> bytes:

@@ -18,6 +18,7 @@ from ckpt_protocol.limits import (
 )
 from ckpt_protocol.messages import Kind
 from ckptd.core.content.sections import Section
+from ckptd.core.content.versions import VERSION_BYTES
 
 _ROWS_MAX: Final = 10_000_000
 _HISTORY_MAX: Final = 1_000
@@ -85,12 +86,13 @@ def _section(value: object) -> tuple[bytes, Section | None]:
     section_id = octets(fields[0], "a section's id", SECTION_ID_BYTES_MAX)
     if len(fields) == 1:
         return section_id, None
-    content, expiration_ns, last_update_ns, seq, state = row(fields, "a section", 6)[1:6]
+    content, expiration_ns, last_update_ns, seq, state, *version = row(fields, "a section", 6)[1:7]
     section = Section(
         octets(content, "a section's content", SECTION_BYTES_MAX),
         whole(expiration_ns, "an expiration time"),
         whole(last_update_ns, "a time", SIZE_MAX, -SIZE_MAX),
         whole(seq, "a seq", SEQ_MAX),
+        int.from_bytes(octets(version[0], "a section's version", VERSION_BYTES)) if version else 0,
         whole(state, "a section's state", SA_CKPT_SECTION_CORRUPTED, SA_CKPT_SECTION_VALID),
     )
     return section_id, section

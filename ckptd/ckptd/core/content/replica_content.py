@@ -23,7 +23,8 @@ from ckpt_protocol.constants import (
 from ckpt_protocol.errors import FrameError, ParseFailed, RequestError
 from ckpt_protocol.framing import encode_frame
 from ckpt_protocol.limits import CALL_BYTES_MAX, PAGE_BYTES_MAX
-from ckpt_protocol.messages import REPLICATE_ROUTE, Kind, answer_ok
+from ckpt_protocol.limits import VERSION_BYTES as SHOWN_VERSION_BYTES
+from ckpt_protocol.messages import REPLICATE_ROUTE, Kind, Op, answer_ok
 from ckpt_protocol.parse_requests import Elements, Iterate
 from ckpt_protocol.parse_updates import Answered, Ops, parse_replicated
 from ckptd.core.content.replica_state import (
@@ -35,13 +36,17 @@ from ckptd.core.content.replica_state import (
 )
 from ckptd.core.content.sections import CORRUPTED, PreImages, Section, SectionTable
 from ckptd.core.content.update_log import Update, UpdateLog
+from ckptd.core.content.versions import VERSION_BYTES
 from ckptd.core.context import Context
 from ckptd.core.directory.attributes import Attributes
+from ckptd.core.settings import EVERY_NODE_MUST, FeatureLevel
 from ckptd.core.work_costs import ELEMENT_WORK, OP_WORK, PENDING_SHIFT
 
 _ROUTE_BYTES = REPLICATE_ROUTE.size
 _unpack_route = REPLICATE_ROUTE.unpack_from
 _DESCRIPTOR_BYTES = 40
+_CREATION_ID_BYTES: Final = 8
+_FIELDS_OF_ELEMENT: Final = 3  # A fourth field, True, asks for the version as well.
 
 SECTION_LOOKUPS_MAX: Final = 64
 """Up to so many sections are looked up in each pending update; for more, these are merged first."""
@@ -206,6 +211,7 @@ class ReplicaContent(ABC):
 
     def _apply(self, update: Update, ops: Ops, answered: list[Answered] | None) -> bool:
         pre_images: PreImages = {}
+        self.sections.epoch = update.epoch
         self.context.work += OP_WORK * len(ops)
         if not self.complete:
             self.sections.apply_during_resync(ops, update.time_ns, update.seq, pre_images)
@@ -220,7 +226,7 @@ class ReplicaContent(ABC):
             update.pre_images = pre_images
         log = self.log
         if answered is None:
-            update.answer = answer_ok(generated)
+            update.answer = self.answer_to(ops, generated)
             log.record_reply(
                 update.session, update.request, update.first_unanswered, update.seq, update.answer
             )
@@ -323,9 +329,11 @@ class ReplicaContent(ABC):
         if self.log.pending:
             get = self._committed(len(elements))
         limit = self.attributes.section_bytes_max
-        values: list[bytes] = []
+        values: list[Any] = []
+        versions: dict[int, int] = {}
         total, in_parts = 0, False
-        for index, (section_id, offset, size) in enumerate(elements):
+        for index, element in enumerate(elements):
+            section_id, offset, size = element[0], element[1], element[2]
             if size is not None and offset + size > limit:
                 raise RequestError(codes.INVALID_PARAM, "an id, offset or size is out of range", index)
             section = get(section_id)
@@ -340,6 +348,9 @@ class ReplicaContent(ABC):
                     codes.INVALID_PARAM, f"offset {offset} is after the end of the section", index
                 )
             values.append(content)
+            if len(element) > _FIELDS_OF_ELEMENT and element[_FIELDS_OF_ELEMENT]:
+                self._check_versions_known()
+                versions[index] = section.version
             if offset or size is not None:
                 in_parts = True
                 total += len(content) - offset if size is None else min(size, len(content) - offset)
@@ -352,9 +363,26 @@ class ReplicaContent(ABC):
         if in_parts:  # Only after all checks: a READ of 31 bytes once took 60 ms to be refused.
             values = [
                 content[offset : len(content) if size is None else offset + size]
-                for content, (_, offset, size) in zip(values, elements, strict=True)
+                for content, (_, offset, size, *_) in zip(values, elements, strict=True)
             ]
+        for index, version in versions.items():
+            values[index] = [values[index], self.shown_version(version)]
         return answer_ok(values)
+
+    def _check_versions_known(self) -> None:
+        """Refuse to show versions while an older node may have other ones. Raises: RequestError."""
+        if self.context.feature_level < FeatureLevel.TAKEOVER:
+            raise RequestError(codes.NOT_SUPPORTED, f"versions are not shown: {EVERY_NODE_MUST}")
+
+    def answer_to(self, ops: Ops, generated: list[bytes] | None) -> bytes:
+        """Return the answer to an update that was just applied: with its version, if it has conditions."""
+        if ops[0][0] != Op.REQUIRE:
+            return answer_ok(generated)
+        return answer_ok([generated, self.shown_version(self.sections.version)])
+
+    def shown_version(self, version: int) -> bytes:
+        """Return a version as clients see it: no section of this name ever has it with another value."""
+        return self.creation_id.to_bytes(_CREATION_ID_BYTES) + version.to_bytes(VERSION_BYTES)
 
     def count_and_bytes(self) -> tuple[int, int]:
         """Return the number of sections and the bytes of content, as committed (R84, R85)."""
@@ -373,8 +401,10 @@ class ReplicaContent(ABC):
         Return the rest of the request instead if `EXAMINED_MAX` sections were examined, or sorted, without a
         result: other requests get their turn first.
         """
-        chosen, expiration_ns, after, with_values, limit = asked
+        chosen, expiration_ns, after, with_values, limit, with_versions = asked
         staged, context = self.sections.sections, self.context
+        if with_versions:
+            self._check_versions_known()
         overlay = self.committed_overlay()
         context.work += ELEMENT_WORK * EXAMINED_MAX
         ordered = self.sections.ordered(EXAMINED_MAX)
@@ -402,9 +432,18 @@ class ReplicaContent(ABC):
             last = section_id
             value = section.content if with_values and section.state != CORRUPTED else None
             size = len(section.content)
-            page.append(
-                [section_id, section.expiration_ns, size, section.state, section.last_update_ns, value]
-            )
+            row: list[Any] = [
+                section_id,
+                section.expiration_ns,
+                size,
+                section.state,
+                section.last_update_ns,
+                value,
+            ]
+            if with_versions:
+                row.append(self.shown_version(section.version))
+                page_bytes += SHOWN_VERSION_BYTES
+            page.append(row)
             page_bytes += _DESCRIPTOR_BYTES + len(section_id) + (size if value is not None else 0)
         else:
             last = None

@@ -17,6 +17,7 @@ from ckpt_protocol.limits import SIZE_MAX
 from ckpt_protocol.messages import Op
 from ckpt_protocol.parse_updates import Ops
 from ckptd.core.content.ordered_ids import OrderedIds
+from ckptd.core.content.versions import SEQ_BITS, version_of_change
 from ckptd.core.directory.attributes import Attributes
 from ckptd.core.work_costs import KIB_SHIFT, PASSED_SHIFT
 
@@ -25,9 +26,6 @@ SECTION_OVERHEAD_BYTES: Final = 300
 
 VALID: Final = SA_CKPT_SECTION_VALID
 CORRUPTED: Final = SA_CKPT_SECTION_CORRUPTED
-SEQ_BITS: Final = 40
-"""The bits of the seq in a generated id of eight bytes; the rest are the epoch's."""
-
 EXPIRATIONS_FREE: Final = 1_000
 """Obsolete expiration times that may be kept, in addition to one for each section."""
 
@@ -47,18 +45,26 @@ DEFAULT_ID: Final = b""
 class Section:
     """One section. An update replaces it and does not change it, so what a reader has stays as it was.
 
-    `seq` is the seq of the update that last changed it; times are ns since 1970.
+    `seq` is the seq of the update that last changed it; times are ns since 1970. `version` is what the active
+    replica gave that change (`version_of_change`). It travels with the section and never changes.
     """
 
-    __slots__ = ("content", "expiration_ns", "last_update_ns", "seq", "state")
+    __slots__ = ("content", "expiration_ns", "last_update_ns", "seq", "state", "version")
 
     def __init__(
-        self, content: bytes, expiration_ns: int, last_update_ns: int, seq: int, state: int = VALID
+        self,
+        content: bytes,
+        expiration_ns: int,
+        last_update_ns: int,
+        seq: int,
+        version: int,
+        state: int = VALID,
     ) -> None:
         self.content = content
         self.expiration_ns = expiration_ns
         self.last_update_ns = last_update_ns
         self.seq = seq
+        self.version = version
         self.state = state
 
 
@@ -78,6 +84,7 @@ class SectionTable:
         "expirations",
         "section_bytes_cap",
         "sections",
+        "version",
         "work",
     )
 
@@ -86,7 +93,9 @@ class SectionTable:
         self.sections: dict[bytes, Section] = {}
         self.content_bytes = 0
         self.epoch = 0
-        """The epoch that generated ids begin with."""
+        """The epoch of the update that is applied: generated ids and versions begin with it."""
+        self.version = 0
+        """The version that the update which is applied gives to each section that it changes."""
         self.expirations: list[tuple[int, bytes]] = []
         """A heap of (expiration time, id). Some entries may be obsolete."""
         self._ordered: OrderedIds | None = None
@@ -95,17 +104,21 @@ class SectionTable:
         self.work = 0
         """The counted work of operations beyond `OP_WORK`, kept or undone: content built, and ids tried."""
         if attributes.sections_max == 1:
-            self.sections[DEFAULT_ID] = Section(b"", SA_TIME_END, created_ns, 0)
+            self.sections[DEFAULT_ID] = Section(b"", SA_TIME_END, created_ns, 0, 0)
 
     # -- changing
 
-    def apply(self, ops: Ops, time_ns: int, seq: int, pre_images: PreImages) -> list[bytes] | None:
+    def apply(
+        self, ops: Ops, time_ns: int, seq: int, pre_images: PreImages, index_in_batch: int = 0
+    ) -> list[bytes] | None:
         """Apply every operation or none. Return the ids that were generated, or None if there are none.
 
-        A CREATE without an id is given one *in place*, so that every replica applies the same `ops`. Raises:
+        `epoch` has to be the update's. `index_in_batch`: how many updates the weak batch contains already. A
+        CREATE without an id is given one *in place*, so that every replica applies the same `ops`. Raises:
         RequestError, with the index of the operation at fault.
         """
         handlers = _HANDLERS
+        self.version = version_of_change(self.epoch, seq, index_in_batch)
         generated: list[bytes] | None = None
         index = 0
         try:
@@ -213,7 +226,9 @@ class SectionTable:
             section_id = self._generate_id(seq)
             op[:] = [op[0], section_id, expiration_ns, content, True]
         self._check_new_id(section_id)
-        self._replace(section_id, None, Section(content, expiration_ns, time_ns, seq), pre_images)
+        self._replace(
+            section_id, None, Section(content, expiration_ns, time_ns, seq, self.version), pre_images
+        )
         return section_id if len(op) > _FIELDS_OF_CREATE else None
 
     def _generate_id(self, seq: int) -> bytes:
@@ -258,7 +273,9 @@ class SectionTable:
         _, section_id, content = op
         old = self._get(section_id)
         self._check_content(content)
-        self._replace(section_id, old, Section(content, old.expiration_ns, time_ns, seq), pre_images)
+        self._replace(
+            section_id, old, Section(content, old.expiration_ns, time_ns, seq, self.version), pre_images
+        )
 
     def _write(self, op: Any, time_ns: int, seq: int, pre_images: PreImages) -> None:
         _, section_id, offset, content = op
@@ -297,7 +314,9 @@ class SectionTable:
         elif offset and content:
             content = bytes(offset) + content
         self.work += len(content) >> KIB_SHIFT
-        self._replace(section_id, old, Section(content, expiration_ns, time_ns, seq), pre_images)
+        self._replace(
+            section_id, old, Section(content, expiration_ns, time_ns, seq, self.version), pre_images
+        )
 
     def _set_expiration(self, op: Any, time_ns: int, seq: int, pre_images: PreImages) -> None:
         _, section_id, expiration_ns = op
@@ -305,7 +324,7 @@ class SectionTable:
             raise RequestError(codes.INVALID_PARAM, "the default section never expires")
         old = self._get(section_id)
         self._check_expiration(expiration_ns, time_ns)
-        section = Section(old.content, expiration_ns, old.last_update_ns, seq, old.state)
+        section = Section(old.content, expiration_ns, old.last_update_ns, seq, self.version, old.state)
         self._replace(section_id, old, section, pre_images)
 
     def _get_or_admit(
@@ -333,11 +352,13 @@ class SectionTable:
             if section_id not in pre_images:
                 pre_images[section_id] = old
             self.content_bytes += len(content) - len(old.content)
-            self.sections[section_id] = Section(content, old.expiration_ns, time_ns, seq)
+            self.sections[section_id] = Section(content, old.expiration_ns, time_ns, seq, self.version)
             return
         old, expiration_ns = self._get_or_admit(section_id, expiration_ns, time_ns)
         self._check_content(content)
-        self._replace(section_id, old, Section(content, expiration_ns, time_ns, seq), pre_images)
+        self._replace(
+            section_id, old, Section(content, expiration_ns, time_ns, seq, self.version), pre_images
+        )
 
     def _patch(self, op: Any, time_ns: int, seq: int, pre_images: PreImages) -> None:
         _, section_id, offset, content, expiration_ns = op
@@ -352,7 +373,7 @@ class SectionTable:
             if section_id not in pre_images:
                 pre_images[section_id] = old
             self.content_bytes += len(content) - len(old.content)
-            self.sections[section_id] = Section(content, old.expiration_ns, time_ns, seq)
+            self.sections[section_id] = Section(content, old.expiration_ns, time_ns, seq, self.version)
             return
         old, expiration_ns = self._get_or_admit(section_id, expiration_ns, time_ns)
         self._splice(section_id, old, offset, content, expiration_ns, time_ns, seq, pre_images)
@@ -363,14 +384,25 @@ class SectionTable:
 
     def _fragment(self, op: Any, time_ns: int, seq: int, pre_images: PreImages) -> None:
         """Add a piece of a weak section, which is CORRUPTED until its last piece has arrived."""
-        _, section_id, total, offset, content, expiration_ns, last_update_ns = op
+        _, section_id, total, offset, content, expiration_ns, last_update_ns, *version = op
         old = self.sections.get(section_id)
         old_content = old.content[:offset] if old is not None and offset else b""
         new_content = old_content + content
         state = VALID if len(new_content) == total else CORRUPTED
-        self._replace(
-            section_id, old, Section(new_content, expiration_ns, last_update_ns, seq, state), pre_images
+        made = Section(
+            new_content,
+            expiration_ns,
+            last_update_ns,
+            seq,
+            int.from_bytes(version[0]) if version else self.version,
+            state,
         )
+        self._replace(section_id, old, made, pre_images)
+
+    def _require(self, op: Any, time_ns: int, seq: int, pre_images: PreImages) -> None:
+        """Change nothing: the active replica has judged this condition, and no replica judges it again."""
+        if pre_images:
+            raise RequestError(codes.INVALID_PARAM, "a condition comes after a change")
 
     # -- reading
 
@@ -452,4 +484,5 @@ _HANDLERS: Final[dict[int, Handler]] = {
     Op.PATCH: SectionTable._patch,
     Op.REMOVE: SectionTable._remove,
     Op.PIECE: SectionTable._fragment,
+    Op.REQUIRE: SectionTable._require,
 }

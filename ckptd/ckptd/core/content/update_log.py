@@ -172,6 +172,13 @@ class UpdateLog:
             return seq <= self.seq
         return any(past == epoch and seq <= last for past, last in self.last_seq_by_epoch)
 
+    def epoch_of(self, seq: int) -> int:
+        """Return the epoch in which the update with this seq was ordered; 0 for none, or if it is too old."""
+        for epoch, last in self.last_seq_by_epoch:
+            if seq <= last:
+                return epoch
+        return self.epoch if seq else 0
+
     def reset_to(self, epoch: int, seq: int, history: list[tuple[int, int]]) -> None:
         """Continue from another replica's version, whose content is taken too."""
         self.epoch, self.seq, self.committed_seq = epoch, seq, seq

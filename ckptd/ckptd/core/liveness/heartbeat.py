@@ -97,6 +97,8 @@ class Heartbeats:
                     if other.declared_dead_incarnation
                 ],
                 [] if context.sealed else self.hub.unreplicated_positions(peer.node_id),
+                context.settings.feature_level,
+                context.feature_level,
             ]
         )
         epoch = 0 if context.sealed else context.epoch
@@ -142,6 +144,7 @@ class Heartbeats:
         peer.disk_epoch = beat.disk_epoch
         peer.their_timestamp_ns = frame.a
         peer.knows_us = beat.of_incarnation
+        peer.feature_level, peer.required_level = beat.feature_level, beat.required_level
         for node_id, declared in beat.declared_dead.items():
             other = self.peers.get(node_id)
             if other is not None and not self.detector.recently_heard(other):

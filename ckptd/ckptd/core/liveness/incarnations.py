@@ -219,6 +219,7 @@ class Incarnations:
             if not liveness.peers[node_id].connected:
                 # It is sent once per link, so it is valid as long as the link, heartbeats or not.
                 del self._nodes[node_id]
+        liveness.features.update()
         self._set("superseded", self.superseded)
         self._set(
             "peers",

@@ -3,6 +3,7 @@
 from ckptd.core.context import Context
 from ckptd.core.hub import VoterHub
 from ckptd.core.liveness.failure_detector import FailureDetector
+from ckptd.core.liveness.feature_levels import FeatureLevels
 from ckptd.core.liveness.heartbeat import Heartbeats
 from ckptd.core.liveness.lease import Lease
 from ckptd.core.liveness.own_status import OwnStatus
@@ -19,6 +20,7 @@ class Liveness:
         self.peers = peers = configured_peers(context.settings)
         self.detector = detector = FailureDetector(context, own, peers)
         self.deaths = deaths = ProofsOfDeath(context, peers)
+        self.features = FeatureLevels(context, peers, detector)
         self.lease = lease = Lease(context, peers, detector, deaths)
         self.heartbeats = Heartbeats(context, hub, own, peers, detector, deaths, lease)
 

@@ -4,7 +4,7 @@ A heartbeat is used only after all of it was checked, so one that is half valid 
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ckpt_protocol.body_codec import bounded_array
 from ckpt_protocol.bounds_by_kind import BOUNDS
@@ -19,6 +19,8 @@ from ckpt_protocol.limits import (
     SEQ_MAX,
 )
 from ckpt_protocol.messages import Kind
+
+_LEVEL_MAX: Final = 1_000
 
 
 class Heartbeat(NamedTuple):
@@ -38,6 +40,8 @@ class Heartbeat(NamedTuple):
     cluster: str
     declared_dead: dict[str, int]
     advertised_positions: list[tuple[int, int]]
+    feature_level: int
+    required_level: int
 
 
 @parser
@@ -73,7 +77,16 @@ def _parse(body: bytes) -> Heartbeat:
         ]
         if len(fields) > 10
         else [],
+        *_levels(fields[11:13]),
     )
+
+
+def _levels(fields: list[object]) -> tuple[int, int]:
+    """Parse the sender's own feature level and that of its view; a node of an earlier version sends none."""
+    if len(fields) < 2:
+        return 0, 0
+    own, required = fields
+    return whole(own, "a feature level", _LEVEL_MAX), whole(required, "a feature level", _LEVEL_MAX)
 
 
 def _heard_node(fields: object) -> tuple[str, int, bool]:

@@ -70,6 +70,10 @@ class Peer:
     disconnected_since_ns: int = NEVER_NS
     """Since when it reports no link to us, while we believe that there is one."""
     stall_reports: tuple[str, ...] = ()
+    feature_level: int = 0
+    """What it understood when it was last heard, in this incarnation or an earlier one."""
+    required_level: int = 0
+    """The feature level of the view that it has installed."""
     urls: tuple[str, ...] = ()
     last_body: bytes = b""
     """The body of its last heartbeat."""
@@ -88,7 +92,7 @@ class Peer:
         self.lease_acked_ns, self.lease_acked_epoch = NEVER_HEARD_NS, 0
         self.leaving = self.left = self.member = self.amnesiac = self.full = self.disk_failing = False
         self.holds_data = self.outlived_command = False
-        self.pause_credit_ns = 0
+        self.pause_credit_ns = self.required_level = 0
         self.its_heard, self.its_links, self.stall_reports, self.knows_us = {}, {}, (), 0
 
 

@@ -3,6 +3,7 @@
 This module only evaluates heartbeats; it decides nothing.
 """
 
+from dataclasses import replace
 from typing import Final
 
 from ckptd.core.context import Context
@@ -153,17 +154,28 @@ class NextMembers:
             *reported_stalled,
             *(n for n, member in base.members.items() if base.includes(n, self._incarnation(n))),
         ]
-        return dict(sorted(self.with_joiners(proposed, not_now).items()))
+        return dict(sorted(self.with_joiners(proposed, not_now, base).items()))
+
+    def at_common_level(self, view: View, base: View | None) -> View:
+        """Return the view that follows `base`, with its feature level. The level never falls."""
+        level = base.feature_level if base is not None else 0
+        return replace(view, feature_level=max(level, self.liveness.features.common()))
 
     def _incarnation(self, node_id: str) -> int:
         peer = self.liveness.peers.get(node_id)
         return peer.incarnation if peer is not None else self.context.incarnation
 
-    def with_joiners(self, proposed: dict[str, int], not_now: list[str]) -> dict[str, int]:
-        """Add the nodes that may join: each is connected with all of `proposed`, in both directions."""
+    def with_joiners(self, proposed: dict[str, int], not_now: list[str], base: View | None) -> dict[str, int]:
+        """Add the nodes that may join: each is connected with all of `proposed`, in both directions.
+
+        A node that does not understand what the cluster uses since `base` may not join.
+        """
         joined = dict(proposed)
+        level = base.feature_level if base is not None else 0
         for peer in self.reachable_data_nodes():
             if peer.node_id in not_now or peer.node_id in joined or peer.disk_failing:
+                continue
+            if not self.liveness.features.admits(peer, level):
                 continue
             if self._missed_heartbeats(peer) or self.eviction.is_in_readmission_backoff(peer):
                 continue

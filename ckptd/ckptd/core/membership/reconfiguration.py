@@ -200,7 +200,10 @@ class Reconfiguration:
             # The nodes are here. (One with an empty state directory has no vote while another remembers a
             # view.)
             self.waiting_for = f"{needed} votes for a cold start"
-        if min([context.node_id, *(peer.node_id for peer in heard)]) == context.node_id:
+        view = self.store.record.view
+        level = view.feature_level if view is not None else 0
+        fit = [peer.node_id for peer in heard if self.liveness.features.admits(peer, level)]
+        if min([context.node_id, *fit]) == context.node_id:
             self._propose()
 
     def _bootstrap_quorum(self) -> int:
@@ -230,9 +233,14 @@ class Reconfiguration:
         ):
             # A view that we did not know of may already be decided: it is decided again, unchanged.
             return current
+        if current is not None and current.feature_level > self.context.settings.feature_level:
+            self.waiting_for = "a later version of ckptd on this node (see alarm too_old)"
+            return NoView.NOT_NOW
         if current is not None and current.includes(self.context.node_id, self.context.incarnation):
-            return self._successor_view(current)
-        return self._bootstrap_view(current)
+            view = self._successor_view(current)
+        else:
+            view = self._bootstrap_view(current)
+        return view if isinstance(view, NoView) else self.next_members.at_common_level(view, current)
 
     def _successor_view(self, current: View) -> View | NoView:
         """Return the view to follow `current`, of which this node is a member; or why none may."""
@@ -283,7 +291,9 @@ class Reconfiguration:
         deaths = self.liveness.deaths
         if self._is_behind(current):
             return NoView.BEHIND
-        members = self.next_members.with_joiners({self.context.node_id: self.context.incarnation}, [])
+        members = self.next_members.with_joiners(
+            {self.context.node_id: self.context.incarnation}, [], current
+        )
         if not self._has_bootstrap_quorum(len(members)):
             return NoView.NOT_NOW
         members_before = current.members.items() if current is not None else ()

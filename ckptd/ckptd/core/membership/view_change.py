@@ -405,6 +405,7 @@ class ViewChange:
         self.view = view
         self.transfers.discard_all()
         context.epoch = view.epoch
+        context.feature_level = view.feature_level
         context.sealed = False
         context.acks.clear()
         self.waiting_for = ""

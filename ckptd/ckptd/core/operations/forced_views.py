@@ -94,7 +94,9 @@ class ForcedViews:
                 codes.BAD_OPERATION, "this node has the data of a view, which bootstrap would lose"
             )
         next_members = reconfiguration.next_members
-        members = next_members.with_joiners({context.node_id: context.incarnation}, [])
+        members = next_members.with_joiners(
+            {context.node_id: context.incarnation}, [], reconfiguration.decided
+        )
         holder = self._find_data_holder()
         if holder:
             text = (
@@ -104,7 +106,7 @@ class ForcedViews:
             raise RequestError(codes.BAD_OPERATION, text)
         epoch = self._epoch(reconfiguration.decided)
         view = bootstrap_view(epoch, members, next_members.reachable_witnesses())
-        return replace(view, operator_forced=True)
+        return replace(next_members.at_common_level(view, reconfiguration.decided), operator_forced=True)
 
     def _find_data_holder(self) -> str:
         """Return another member that is heard and holds its view's data; "" for none."""
@@ -130,7 +132,7 @@ class ForcedViews:
         view = successor_view(
             base, self._epoch(base), proposed, next_members.reachable_witnesses(), context.epoch
         )
-        return replace(view, operator_forced=True)
+        return replace(next_members.at_common_level(view, base), operator_forced=True)
 
     def _check_blocked(self) -> None:
         if self.reconfiguration.is_stable and self.context.serving():

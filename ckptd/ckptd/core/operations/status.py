@@ -61,6 +61,8 @@ def describe_cluster(
         "voters": list(settings.voters),
         "witnesses": list(settings.all_witnesses),
         "voting_witnesses": [node_id for node_id in settings.all_witnesses if votes(node_id)],
+        "feature_level": context.feature_level,
+        "feature_level_waits_for": liveness.features.waits_for(),
         "serving": context.serving(),
         "waiting_for": waiting_for,
         "alarms": [[name, text] for name, text in sorted(alarms.items())],

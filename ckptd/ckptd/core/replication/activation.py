@@ -12,7 +12,7 @@ from typing import Final
 from ckpt_protocol.framing import encode_frame
 from ckpt_protocol.messages import Kind
 from ckptd.core.content.replica_content import ReplicaContent
-from ckptd.core.content.sections import SEQ_BITS
+from ckptd.core.content.versions import SEQ_BITS
 from ckptd.core.replication.data_loss import report_data_loss
 
 

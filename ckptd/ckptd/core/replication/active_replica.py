@@ -10,25 +10,32 @@ for each update, it
 It knows the nodes that hold replicas, and nothing of views.
 """
 
+from typing import Final
+
 from ckpt_protocol import codes
 from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.errors import FrameError, RequestError
 from ckpt_protocol.framing import encode_frame
 from ckpt_protocol.limits import OPS_PER_UPDATE_MAX, UPDATE_BODY_BYTES_MAX
-from ckpt_protocol.messages import Kind, Op, answer_error, answer_ok
-from ckpt_protocol.parse_updates import Ops, parse_update
+from ckpt_protocol.messages import Kind, Op, answer_conflict, answer_error, answer_ok, is_ok
+from ckpt_protocol.parse_updates import Ops, check_conditions, parse_update
 from ckptd.core.client_request import Request
 from ckptd.core.containment import contain_request, refuse_repeat
+from ckptd.core.content.conditions import find_conflict
 from ckptd.core.content.memory_growth import growth_bound
 from ckptd.core.content.replica_content import ReplicaContent
 from ckptd.core.content.sections import SECTION_OVERHEAD_BYTES, PreImages
 from ckptd.core.content.update_log import Update
+from ckptd.core.content.versions import version_of_change
 from ckptd.core.hub import Hub
 from ckptd.core.replication.activation import Activation, ActivationState
 from ckptd.core.replication.memory_capacity import check_capacity
 from ckptd.core.replication.weak_batch import WeakBatch
 from ckptd.core.reply_cache import ErrorReplyCache
+from ckptd.core.settings import EVERY_NODE_MUST, FeatureLevel
 from ckptd.core.work_costs import KIB_SHIFT, OP_WORK, REFUSED_SHIFT
+
+_REQUIRE: Final = Op.REQUIRE
 
 
 class ActiveReplica(Activation):
@@ -80,6 +87,8 @@ class ActiveReplica(Activation):
         time_ns = context.now_ns + context.wall_offset_ns
         pre_images: PreImages = {}
         try:
+            if ops[0][0] == _REQUIRE and self._refuse_conflict(request, ops):
+                return
             generated = self._apply(request, ops, time_ns, pre_images)
         except RequestError as refusal:
             error = answer_error(refusal.code, refusal.text, refusal.index)
@@ -87,7 +96,7 @@ class ActiveReplica(Activation):
             self.answer_when_committed(request, error)
             return
         seq = log.seq + 1
-        answer = answer_ok(generated)
+        answer = replica.answer_to(ops, generated)
         log.record_reply(session, number, first_unanswered, seq, answer)
         if replica.weak:
             self.batch.add(pre_images, [session, number, first_unanswered, answer], context.now_ns)
@@ -171,7 +180,7 @@ class ActiveReplica(Activation):
                 check_capacity(replica, request.session, self.downstream, ops)
             if replica.weak and not self.batch.can_add(ops):
                 self.flush_batch()
-            generated = sections.apply(ops, time_ns, replica.log.seq + 1, pre_images)
+            generated = sections.apply(ops, time_ns, replica.log.seq + 1, pre_images, self.batch.updates)
         finally:
             context.work += sections.work - work_before
         bytes_now = sections.content_bytes + SECTION_OVERHEAD_BYTES * len(sections.sections)
@@ -185,7 +194,8 @@ class ActiveReplica(Activation):
         pre_images: PreImages = {}
         if replica.weak and not self.batch.can_add(ops):
             self.flush_batch()
-        replica.sections.apply(ops, time_ns, log.seq + 1, pre_images)
+        replica.sections.epoch = self.context.epoch
+        replica.sections.apply(ops, time_ns, log.seq + 1, pre_images, self.batch.updates)
         if replica.weak:
             self.batch.add(pre_images, None, self.context.now_ns)
             self._arm_batch_timer()
@@ -219,8 +229,40 @@ class ActiveReplica(Activation):
         if not self.commit_set:
             self._commit(update.seq)
 
+    def _refuse_conflict(self, request: Request, ops: Ops) -> bool:
+        """Refuse an update whose conditions do not all hold. Return False if they do.
+
+        A caller that was told of a conflict relies on it: no duplicate of the request may be applied, also
+        after a fail-over. So the refusal is an update of its own, which changes nothing, and is answered when
+        every in-sync replica has it, whatever the kind of the checkpoint. Raises: RequestError.
+        """
+        replica, log, context = self.replica, self.replica.log, self.context
+        if context.feature_level < FeatureLevel.TAKEOVER:
+            raise RequestError(codes.NOT_SUPPORTED, f"conditions are not served: {EVERY_NODE_MUST}")
+        count = check_conditions(ops)
+        context.work += OP_WORK * count
+        conflict = find_conflict(replica, Ops(ops[:count]))
+        if conflict is None:
+            return False
+        if self._refuse_if_overloaded(request):
+            return True
+        self.flush_batch()
+        session, number, first_unanswered = request.session, request.number, request.first_unanswered
+        refusal = answer_conflict(*conflict)
+        log.record_reply(session, number, first_unanswered, log.seq + 1, refusal)
+        self.answers_after_commit.append((log.seq + 1, request, refusal))
+        body = pack_body([[], [[session, number, first_unanswered, refusal]]])
+        time_ns = context.wall_ns
+        self._stage_and_send(Update(context.epoch, log.seq + 1, time_ns, 0, 0, 0, body), {})
+        return True
+
     def _answer_duplicate(self, known: tuple[int, bytes], request: Request) -> None:
         seq, answer = known
+        if seq > self.replica.log.committed_seq and not is_ok(answer):
+            if not self._refuse_if_overloaded(request):
+                self.withdraw(request.session, request.number, len(self.answers_after_commit))
+                self.answers_after_commit.append((seq, request, answer))
+            return
         if self.replica.sync and seq > self.replica.log.committed_seq:
             for update in self.replica.log.pending:
                 if update.seq == seq:
@@ -397,7 +439,8 @@ class ActiveReplica(Activation):
         batch, replica, log = self.batch, self.replica, self.replica.log
         if not batch:
             return
-        portions = batch.split(replica.sections, self.context.settings.weak_batch_bytes)
+        with_versions = self.context.feature_level >= FeatureLevel.TAKEOVER
+        portions = batch.split(replica.sections, self.context.settings.weak_batch_bytes, with_versions)
         covered_requests = batch.covered_requests
         batch.clear()
         time_ns = self.context.wall_ns
@@ -410,6 +453,8 @@ class ActiveReplica(Activation):
                 section = replica.sections.sections.get(section_id)
                 if section is not None:
                     section.seq = update.seq
+                    if not with_versions:  # As the other replicas number it.
+                        section.version = version_of_change(update.epoch, update.seq)
             self._stage_and_send(update, {})
 
     def close(self) -> list[Request]:

@@ -27,6 +27,7 @@ from ckpt_protocol.messages import Kind
 from ckptd.core.content.parse_replicas import Chunk, SessionReplies
 from ckptd.core.content.replica_content import ReplicaContent
 from ckptd.core.content.replica_state import ReplicaEvent
+from ckptd.core.content.versions import VERSION_BYTES, version_of_change
 from ckptd.core.directory.directory import Directory
 from ckptd.core.events import Quarantine
 from ckptd.core.reply_cache import ReplyCache
@@ -119,6 +120,7 @@ class ResyncSender:
                         section.last_update_ns,
                         section.seq,
                         section.state,
+                        section.version.to_bytes(VERSION_BYTES),
                     ]
                 )
                 size += _SECTION_HEADER_BYTES + len(section_id) + len(section.content)
@@ -215,9 +217,11 @@ def receive_chunk(replica: ReplicaContent, chunk: Chunk, source: str) -> None:
         return
     _merge_replies(replica, chunk.answers)
     for section_id, section in chunk.sections:
-        sections.put_raw(
-            section_id, section if section is not None else replica.reusable_sections.pop(section_id)
-        )
+        if section is None:
+            section = replica.reusable_sections.pop(section_id)
+        elif not section.version:
+            section.version = version_of_change(replica.log.epoch_of(section.seq), section.seq)
+        sections.put_raw(section_id, section)
     context = replica.context
     context.send_peer(source, encode_frame(Kind.CHUNK_ACK, replica.creation_id, context.epoch, chunk.number))
 

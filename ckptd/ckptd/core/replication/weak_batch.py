@@ -9,6 +9,7 @@ from typing import Any, Final
 from ckpt_protocol.limits import OPS_PER_UPDATE_MAX, PORTION_BYTES_MAX
 from ckpt_protocol.messages import Op
 from ckptd.core.content.sections import CORRUPTED, PreImages, SectionTable
+from ckptd.core.content.versions import VERSION_BYTES
 
 BATCH_SECTIONS_MAX: Final = OPS_PER_UPDATE_MAX // 2
 """The most sections in a batch of several requests: its first portion names them all, in a single update."""
@@ -20,7 +21,7 @@ OP_BYTES: Final = 60
 class WeakBatch:
     """What has gathered since the last batch."""
 
-    __slots__ = ("changed", "covered_requests", "expired", "first_portion_bytes", "since_ns")
+    __slots__ = ("changed", "covered_requests", "expired", "first_portion_bytes", "since_ns", "updates")
 
     def __init__(self) -> None:
         self.first_portion_bytes = 0
@@ -32,11 +33,14 @@ class WeakBatch:
         self.expired: set[bytes] = set()
         """The changed sections whose last change was their expiration."""
         self.since_ns = 0
+        self.updates = 0
+        """How many updates were added since the last batch."""
 
     def add(self, pre_images: PreImages, covered: list[Any] | None, now_ns: int) -> None:
         """Remember which sections an update touched, and the request that it answered."""
         if not self.changed and not self.covered_requests:
             self.since_ns = now_ns
+        self.updates += 1
         for section_id in pre_images:
             self.first_portion_bytes += OP_BYTES + len(section_id)
             self.changed[section_id] = None
@@ -49,7 +53,7 @@ class WeakBatch:
 
     def can_add(self, ops: Any) -> bool:
         """Return True if an update may be added to the batch; otherwise the batch has to be sent first."""
-        if not self.changed or type(ops) is not list:
+        if not self or type(ops) is not list:
             return True
         return (
             len(self.changed) + len(ops) <= BATCH_SECTIONS_MAX
@@ -59,7 +63,9 @@ class WeakBatch:
     def __bool__(self) -> bool:
         return bool(self.changed or self.covered_requests)
 
-    def split(self, sections: SectionTable, batch_bytes: int) -> list[tuple[list[Any], list[bytes]]]:
+    def split(
+        self, sections: SectionTable, batch_bytes: int, with_versions: bool
+    ) -> list[tuple[list[Any], list[bytes]]]:
         """Return the operations in portions of about `batch_bytes`, each with the ids that it completes.
 
         If there are several, the first marks as corrupted what the others bring: a replica that loses its
@@ -78,7 +84,9 @@ class WeakBatch:
                 continue
             content = section.content
             total = len(content) + (section.state == CORRUPTED)  # Incomplete here, so everywhere.
-            times = [section.expiration_ns, section.last_update_ns]
+            times: list[Any] = [section.expiration_ns, section.last_update_ns]
+            if with_versions:
+                times.append(section.version.to_bytes(VERSION_BYTES))
             for offset in range(0, len(content) or 1, batch_bytes):
                 piece = content[offset : offset + batch_bytes]
                 ids_bytes += OP_BYTES + len(section_id)
@@ -100,3 +108,4 @@ class WeakBatch:
         self.changed = {}
         self.covered_requests = []
         self.expired = set()
+        self.updates = 0

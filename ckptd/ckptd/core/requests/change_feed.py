@@ -16,8 +16,8 @@ from ckpt_protocol.messages import Change, Op, answer_error, answer_ok
 from ckpt_protocol.parse_requests import parse_track
 from ckptd.core.client_request import Request
 from ckptd.core.containment import contain_request
-from ckptd.core.content.sections import SEQ_BITS
-from ckptd.core.content.update_log import Update, UpdateLog
+from ckptd.core.content.update_log import Update
+from ckptd.core.content.versions import SEQ_BITS
 from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.hub import Hub
 from ckptd.core.replication.replica import Replica
@@ -158,7 +158,7 @@ def changes_after(replica: Replica, session: int, after: int | None, lineage: in
     """
     log = replica.log
     end = log.committed_seq if replica.sync else log.seq
-    now = (_epoch_at(log, end) << SEQ_BITS) + end
+    now = (log.epoch_of(end) << SEQ_BITS) + end
     own_lineage = lineage_of(replica)
     if after is None:
         return answer_ok([now, [], own_lineage])
@@ -182,13 +182,6 @@ def changes_after(replica: Replica, session: int, after: int | None, lineage: in
     if len(rows) > EXACT_ROWS_MAX:
         rows = _coalesced(rows, replica)
     return answer_ok([now, rows, own_lineage])
-
-
-def _epoch_at(log: UpdateLog, seq: int) -> int:
-    for epoch, last in log.last_seq_by_epoch:
-        if seq <= last:
-            return epoch
-    return log.epoch if seq else 0
 
 
 def _changes_of(update: Update, sequence: int, session: int, weak: bool) -> list[Row]:

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from pydantic import ConfigDict, model_validator
 
-from ckptd.core.settings import MILLISECOND_NS, TURN_SETTINGS, Settings
+from ckptd.core.settings import INTERNAL_SETTINGS, MILLISECOND_NS, Settings
 from ckptd.runtime.config.addresses import HostPort, default_socket_path, default_state_directory
 from ckptd.runtime.config.checks import RULES
 from ckptd.runtime.config.fields import ConfigFields
@@ -69,6 +69,6 @@ class Config(ConfigFields):
                 values[name] = self.memory_bytes_max or memory_for_replicas()
             elif name.endswith("_ns"):
                 values[name] = round(getattr(self, f"{name[:-3]}_ms") * MILLISECOND_NS)
-            elif name not in TURN_SETTINGS:
+            elif name not in INTERNAL_SETTINGS:
                 values[name] = getattr(self, name)
         return Settings(**values)

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from ckpt_protocol.messages import Op
 from ckptd.sim.checkers.history import Call, Operation, Outcome
 from ckptd.sim.checkers.model import CORRUPTED, State, observes, state_after
 
@@ -92,7 +93,7 @@ def _last_loss(call: Call, losses_ns: Sequence[int]) -> int:
 
 def _values(call: Call) -> Iterator[bytes]:
     for op in call.arguments:
-        if type(op) is list:
+        if type(op) is list and op[0] != Op.REQUIRE:
             yield op[3] if op[0] in (1, 4, 7) else op[2] if len(op) > 2 else b""
 
 

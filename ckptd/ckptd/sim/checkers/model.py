@@ -83,6 +83,11 @@ def _change(sections: dict[bytes, bytes | None], op: list[Any]) -> int:
             if not there:
                 return codes.NOT_EXIST
             sections[section_id] = op[2]
+        case Op.REQUIRE:
+            wanted = op[2]
+            found = sections.get(section_id)
+            if there != (wanted is not None) or (type(wanted) is bytes and found != wanted):
+                return codes.BAD_OPERATION
         case Op.PUT:
             sections[section_id] = op[2]
         case Op.WRITE | Op.PATCH:

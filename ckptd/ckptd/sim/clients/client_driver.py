@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from ckpt_protocol import codes
 from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_COLLOCATED, SA_CKPT_WR_ALL_REPLICAS
-from ckpt_protocol.messages import Kind
+from ckpt_protocol.messages import Kind, Op
 from ckptd.core.settings import SECOND_NS
 from ckptd.sim.checkers.history import Call, Operation, Outcome
 from ckptd.sim.checkers.open_close import DirectoryCall
@@ -234,6 +234,51 @@ class ClientDriver:
         body = [[section_id, 0, None] for section_id in section_ids]
         # The body of READ is the array of elements itself.
         self.request(Kind.READ, handle.number, body, lambda result: self._end(handle, call, result))
+
+    def read_version(self, handle: ClientHandle, section_id: bytes) -> None:
+        """Read a whole section with its version."""
+        call = self._begin(handle, Operation.READ, [section_id])
+
+        def ended(result: CallResult) -> None:
+            if result.outcome == Outcome.OK:
+                ((value, version),) = result.payload
+                self.note_version(handle, section_id, value, version)
+                result = replace(result, payload=[value])
+            self._end(handle, call, result)
+
+        self.request(Kind.READ, handle.number, [[section_id, 0, None, True]], ended)
+
+    def note_version(self, handle: ClientHandle, section_id: bytes, value: bytes, version: bytes) -> None:
+        """Remember the version of a value. No other value of a section of this name may have it."""
+        handle.seen[section_id] = value, version
+        known = self.workload.versions.setdefault((handle.checkpoint.name, section_id, version), value)
+        if known != value:
+            raise Violation(
+                "no two values share a version",
+                f"{known!r} and {value!r} of section {section_id!r} of {handle.checkpoint.name!r}",
+            )
+
+    def update_if(
+        self, handle: ClientHandle, wanted: dict[bytes, bytes | bool | None], ops: list[Any]
+    ) -> None:
+        """Make one atomic update with conditions. `wanted`: by section, a value that was seen with a version.
+
+        Values are never written twice, so the history has the value where the request has its version.
+        """
+        shown = [[Op.REQUIRE, section_id, value] for section_id, value in wanted.items()]
+        sent = [
+            [Op.REQUIRE, section_id, handle.seen[section_id][1] if type(value) is bytes else value]
+            for section_id, value in wanted.items()
+        ]
+        call = self._begin(handle, Operation.UPDATE, [*shown, *ops])
+
+        def ended(result: CallResult) -> None:
+            if result.outcome == Outcome.OK and result.payload is not None:
+                for op in ops:
+                    self.note_version(handle, op[1], op[2], result.payload[1])
+            self._end(handle, call, replace(result, payload=None))
+
+        self.request(Kind.UPDATE, handle.number, [*sent, *ops], ended)
 
     def iterate(self, handle: ClientHandle, call_ns: int = 0) -> None:
         """Read everything, in one page."""

@@ -37,6 +37,7 @@ _REQUEST_REFUSALS: Final = (
     codes.NO_SPACE,
     codes.NO_RESOURCES,
     codes.INVALID_PARAM,
+    codes.NOT_SUPPORTED,
 )
 """Refusals that say nothing about a duplicate of the request that took another route."""
 

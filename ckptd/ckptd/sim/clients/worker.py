@@ -30,6 +30,8 @@ ACTIONS: Final = (
     ("delete", 3),
     ("overwrite", 3),
     ("mixed", 4),
+    ("read-version", 4),
+    ("update-if", 6),
     ("iterate", 5),
     ("generate", 2),
     ("expiring", 2),
@@ -137,6 +139,11 @@ class Worker(ClientDriver):
             case "expiring" if not single:
                 until_ns = self.wall_ns() + self.world.between(50 * MILLISECOND_NS, 3 * SECOND_NS)
                 self.update(handle, [[Op.PUT, EXPIRING_ID + b"%d" % self.number, self.value(), until_ns]])
+            case "read-version":
+                self.read_version(handle, one)
+            case "update-if":
+                wanted = {section_id: self._condition(handle, section_id) for section_id in some}
+                self.update_if(handle, wanted, [[Op.PUT, one, self.value(), None]])
             case "read":
                 self.read(handle, [one])
             case "read-many":
@@ -164,6 +171,13 @@ class Worker(ClientDriver):
                 )
             case "cancel" if self.client.pending:
                 self.client.cancel(self.random.choice(list(self.client.pending)))
+
+    def _condition(self, handle: ClientHandle, section_id: bytes) -> bytes | bool | None:
+        """Return what an update requires of a section: a value that was seen, or presence, or absence."""
+        seen = handle.seen.get(section_id)
+        if seen is not None and self.random.random() < 0.7:
+            return seen[0]
+        return self.random.choice((True, None))
 
     def _any_op(self, section_id: bytes) -> list[Any]:
         """Return an operation that may be refused, so that an update can fail in the middle."""

@@ -42,6 +42,8 @@ class Workload:
         self.history = History()
         self.open_close = OpenCloseHistory()
         self.subjects: dict[int, Subject] = {}
+        self.versions: dict[tuple[bytes, bytes, bytes], bytes] = {}
+        """By checkpoint's name, section and version: the value that was seen with it."""
         self.resting = False
         """While True, no client begins a new call on its own."""
 

@@ -3,10 +3,12 @@
 from typing import Any, Final
 
 from ckpt_protocol.messages import REPLICA_KINDS, Op
+from ckptd.core.content import sections
 from ckptd.core.content.sections import SectionTable
 from ckptd.core.content.update_log import UpdateLog
 from ckptd.core.directory.directory import Directory
 from ckptd.core.peer_frames import _REQUEST_KINDS, PeerFrames
+from ckptd.core.replication import active_replica
 from ckptd.core.replication.active_replica import ActiveReplica
 from ckptd.core.replication.local_replicas import LocalReplicas
 from ckptd.core.replication.replica import Replica
@@ -83,13 +85,35 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     original = WeakBatch.split
 
-    def split(batch: Any, sections: Any, batch_bytes: int) -> Any:
-        portions = original(batch, sections, batch_bytes)
+    def split(batch: Any, sections: Any, batch_bytes: int, with_versions: bool) -> Any:
+        portions = original(batch, sections, batch_bytes, with_versions)
         first = portions[0][0]
         first[:] = [op for op in first if op[0] != Op.PIECE or op[4] or op[2] == 0]
         return portions
 
     patch(WeakBatch, "split", split)
+
+
+# -- versions and conditions
+
+
+@TABLE.mutant("conditions ignored", "an update is done only if its conditions hold")
+def _(patch: Patch) -> None:
+    patch(active_replica, "find_conflict", lambda replica, conditions: None)
+
+
+# Not here: "a conflict is reported once every in-sync replica has stored it". To show it, a duplicate has to
+# come to the next active replica at a time when its condition holds: tests/core/test_conditions.py.
+
+
+@TABLE.mutant("version of the batch", "the updates of one weak batch have different versions", "torn batches")
+def _(patch: Patch) -> None:
+    patch(sections, "version_of_change", lambda epoch, seq, index=0: (epoch << 64) | (seq << 24))
+
+
+@TABLE.mutant("version without epoch", "a version has the epoch, since lost seqs are used again")
+def _(patch: Patch) -> None:
+    patch(sections, "version_of_change", lambda epoch, seq, index=0: (seq << 24) | index)
 
 
 # -- reads
