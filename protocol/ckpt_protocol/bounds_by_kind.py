@@ -20,6 +20,7 @@ from ckpt_protocol.limits import (
     FIRST_FRAME_BYTES_MAX,
     FRAME_BYTES_MAX,
     HEARTBEAT_BYTES_MAX,
+    LEADERSHIP_BYTES_MAX,
     NAMING_REQUEST_BYTES_MAX,
     NODES_MAX,
     OPS_PER_BATCH_MAX,
@@ -49,7 +50,7 @@ ANSWER_OBJECTS_MAX: Final = 4_000_000
 """Objects in an answer: a READ of `READ_ELEMENTS_MAX` values, a description of all checkpoints."""
 
 OP_OBJECTS: Final = 9
-"""Objects in a section operation: its array and at most eight fields."""
+"""Objects in a section operation: its array and at most eight fields. (LEAD, which stands alone, has ten.)"""
 
 _ELEMENT_OBJECTS: Final = 5
 _SECTION_OBJECTS: Final = 8
@@ -150,7 +151,7 @@ BOUNDS: Final[dict[int, Bounds]] = {
     Kind.DETACH: _small(0),
     Kind.OPEN: _of(NAMING_REQUEST_BYTES_MAX, 2, 11, Sender.CLIENT, State.ATTACHED),
     Kind.CLOSE: _small(0),
-    Kind.UNLINK: _small(2, body_bytes=NAMING_REQUEST_BYTES_MAX),
+    Kind.UNLINK: _small(3, body_bytes=NAMING_REQUEST_BYTES_MAX),
     Kind.RETENTION_SET: _small(1),
     Kind.ACTIVE_SET: _small(1),
     Kind.STATUS: _small(0),
@@ -162,6 +163,8 @@ BOUNDS: Final[dict[int, Bounds]] = {
     Kind.PING: _sessionless(WITHDRAWN_MAX),
     Kind.OPERATE: _sessionless(2),
     Kind.TRACK: _small(2, body_bytes=TRACK_BYTES_MAX),
+    Kind.LEADER: _small(4),
+    Kind.LEADER_TRACK: _small(2, body_bytes=TRACK_BYTES_MAX),
     Kind.ANSWER: _of(_BODY_BYTES, 6, ANSWER_OBJECTS_MAX, Sender.NODE, _ESTABLISHED),
     Kind.HEARTBEAT: _of(
         HEARTBEAT_BYTES_MAX,
@@ -220,6 +223,9 @@ NODE_KINDS: Final = _kinds_of(_NODES)
 
 DIRECTORY_BOUNDS: Final = _between(_PEER_BODY_BYTES, 5, DIRECTORY_OBJECTS_MAX)
 """Bounds of the directory that INSTALL carries as bytes."""
+
+LEADERSHIP_BOUNDS: Final = _between(LEADERSHIP_BYTES_MAX, 4, 2_000)
+"""Bounds of who leads a checkpoint, who waits and who led, which LEADERSHIP carries as bytes."""
 
 VIEW_BOUNDS: Final = _between(VIEW_BYTES_MAX, 5, 8 + _VIEW_OBJECTS)
 """Bounds of what a node keeps on disk, or in the external register: a view and two ballots."""

@@ -162,6 +162,27 @@ SEQ_MAX: Final = 2**40 - 1
 VERSION_BYTES: Final = 24
 """A section's version: creation id, epoch, and position. Clients compare it and nothing else."""
 
+LEADER_TTL_NS_MIN: Final = 100_000_000
+LEADER_TTL_NS_MAX: Final = 3_600_000_000_000
+"""How long a leadership may last without a renewal: 0.1 s to 1 h."""
+
+LEADER_NAME_BYTES_MAX: Final = 64
+LEADER_HOST_BYTES_MAX: Final = 255
+PID_MAX: Final = 2**32 - 1
+"""What a program that wants to lead says of itself."""
+
+WAITING_TO_LEAD_MAX: Final = 100
+"""Programs that wait to lead one checkpoint; one more is NO_RESOURCES.
+
+All of them travel in each change of the queue.
+"""
+
+ENDED_LEADERSHIPS_MAX: Final = 10
+"""Leaderships of one checkpoint that have ended and are remembered."""
+
+LEADERSHIP_BYTES_MAX: Final = 64 * 1024
+"""Who leads, who waits and who led, packed. It fits in with every limit above."""
+
 PAGE_BYTES_MAX: Final = 1024 * 1024
 """About how much one page of an iteration carries. A page has at least one section."""
 

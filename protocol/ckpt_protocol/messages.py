@@ -32,7 +32,7 @@ class Kind:
     DETACH: Final = 11  # request, 0, lowest; []: end the session, close everything that it opened
     OPEN: Final = 12  # request, 0, lowest; [name, open_flags, attributes or nil, compare_retention]
     CLOSE: Final = 13  # request, handle, lowest; []
-    UNLINK: Final = 14  # request, 0, lowest; [name, creation id or 0: any]
+    UNLINK: Final = 14  # request, 0, lowest; [name, creation id or 0: any, the leader's secret or 0]
     RETENTION_SET: Final = 15  # request, handle, lowest; [retention_ns]
     ACTIVE_SET: Final = 16  # request, handle, lowest; [only_if_none]
     STATUS: Final = 17  # request, handle, lowest; []
@@ -44,6 +44,8 @@ class Kind:
     PING: Final = 23  # request, 0, lowest; [request, ...]: withdraw those that only wait
     OPERATE: Final = 24  # request, 0, lowest; [verb, ...]: an operator command (class Verb)
     TRACK: Final = 25  # request, handle, lowest; [sequence or nil, lineage]: a read that waits for a change
+    LEADER: Final = 26  # request, handle, lowest; [handle, epoch, seq, whole]: who leads; renews that token
+    LEADER_TRACK: Final = 27  # request, handle, lowest; [handle, version]: LEADER that waits for a change
     ANSWER: Final = 30  # request, epoch, the active replica's ordinal (0: none); [code, ...]
 
     # -- between daemons; b is the sender's epoch
@@ -117,6 +119,15 @@ class Change:
     EXPIRED: Final = 5
 
 
+class EndReason:
+    """Why a leadership ended. Append only."""
+
+    RESIGNED: Final = 1
+    CLOSED: Final = 2  # the leader closed its handle, or its session ended: its process died, perhaps
+    NOT_RENEWED: Final = 3  # no renewal came for the ttl
+    REVOKED: Final = 4  # by an operator
+
+
 class Verb:
     """The operator commands: the first field of OPERATE. A comment names the field that follows, if any.
 
@@ -134,7 +145,7 @@ class Verb:
 class Op:
     """A section operation: an array that begins with one of these numbers.
 
-    REMOVE and PIECE are between nodes. `id` and `content` are bin, times are nanoseconds since 1970
+    REMOVE, PIECE and LEADERSHIP are between nodes. `id` and `content` are bin, times are nanoseconds since 1970
     (`SA_TIME_END`: never), offsets are bytes.
     """
 
@@ -148,6 +159,11 @@ class Op:
     REMOVE: Final = 8  # id, true if it expired: DELETE if present
     PIECE: Final = 9  # id, total, offset, content, expiration, last update, version: of a weak section
     REQUIRE: Final = 10  # id, a version, nil (absent) or true (present): a condition, before all changes
+    LEAD: Final = 11  # handle, secret, ttl, exclusive, allow loss, name, host, pid: to the queue; alone
+    RESIGN: Final = 12  # handle, name of the successor or nil: leave the queue, or end the leadership; alone
+    REVOKE: Final = 13  # epoch, seq: an operator ends the leadership with this token; alone
+    TOKEN: Final = 14  # epoch, seq, secret, lineage: the update is the leader's; after all changes
+    LEADERSHIP: Final = 15  # who leads and who waits, packed: replaces what was so before; alone
 
 
 FORWARD_ROUTE: Final = struct.Struct(">BQQQ")

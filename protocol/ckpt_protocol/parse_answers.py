@@ -12,15 +12,17 @@ from ckpt_protocol.codes import OK
 from ckpt_protocol.constants import SA_CKPT_SECTION_CORRUPTED, SA_CKPT_SECTION_VALID
 from ckpt_protocol.creation_attributes import attributes_fault
 from ckpt_protocol.errors import FrameError
-from ckpt_protocol.field_checks import U64_MAX, array, boolean, node_id, octets, row, whole
+from ckpt_protocol.field_checks import U64_MAX, array, boolean, node_id, octets, row, text, whole
 from ckpt_protocol.limits import (
     CALL_BYTES_MAX,
+    NODE_ID_BYTES_MAX,
     NODES_MAX,
     READ_ELEMENTS_MAX,
     SECTION_BYTES_MAX,
     SECTION_ID_BYTES_MAX,
     SECTIONS_MAX,
     SIZE_MAX,
+    TEXT_BYTES_MAX,
 )
 from ckpt_protocol.messages import Kind, answer_ok
 
@@ -164,6 +166,107 @@ def parse_status(payload: object) -> Status:
 def _replica(value: object) -> tuple[str, bool]:
     replica = row(value, "a replica", 2)
     return node_id(replica[0], "a replica's node"), boolean(replica[1], "whether a replica is in sync")
+
+
+class Program(NamedTuple):
+    """A program that leads, waits to lead, or led, as it describes itself.
+
+    `node_id`: the node that its session is attached to; "" if there is none now.
+    """
+
+    name: str
+    host: str
+    pid: int
+    node_id: str
+
+
+class CurrentLeader(NamedTuple):
+    """Who leads. Its token is (creation id, epoch, seq); `since_ns` is in ns since 1970.
+
+    `data_may_be_lost`: an asynchronous checkpoint may have lost what the leader before it was acknowledged.
+    """
+
+    epoch: int
+    seq: int
+    exclusive: bool
+    since_ns: int
+    ttl_ns: int
+    data_may_be_lost: bool
+    program: Program
+
+
+class EndedLeadership(NamedTuple):
+    """A leadership that has ended. Times are ns since 1970; `reason` is one of `messages.EndReason`."""
+
+    epoch: int
+    seq: int
+    since_ns: int
+    ended_ns: int
+    reason: int
+    program: Program
+
+
+class LeaderAnswer(NamedTuple):
+    """The answer to LEADER and LEADER_TRACK.
+
+    `version` changes with every change. `place`: 0 if the asker's handle leads, else its place in the queue
+    from 1 on; None if it does neither. `lineage`: as in TRACK's answer.
+    """
+
+    version: int
+    leader: CurrentLeader | None
+    place: int | None
+    lineage: int
+    waiting: tuple[Program, ...]
+    ended: tuple[EndedLeadership, ...]
+
+
+def parse_leader_answer(payload: object) -> LeaderAnswer:
+    """The answer to LEADER and to LEADER_TRACK."""
+    version, leader, place, lineage, waiting, ended = row(payload, "an answer to LEADER", 6)[:6]
+    return LeaderAnswer(
+        whole(version, "a version", U64_MAX),
+        None if leader is None else _current_leader(leader),
+        None if place is None else whole(place, "a place in the queue"),
+        whole(lineage, "a lineage", U64_MAX, -SIZE_MAX),
+        tuple(_program(fields) for fields in array(waiting, "who waits", SECTIONS_MAX)),
+        tuple(_ended(fields) for fields in array(ended, "who led", SECTIONS_MAX)),
+    )
+
+
+def _current_leader(value: object) -> CurrentLeader:
+    epoch, seq, exclusive, since_ns, ttl_ns, data_may_be_lost, program = row(value, "a leader", 7)[:7]
+    return CurrentLeader(
+        whole(epoch, "an epoch", U64_MAX),
+        whole(seq, "a seq", U64_MAX),
+        boolean(exclusive, "whether a leadership is exclusive"),
+        whole(since_ns, "a time"),
+        whole(ttl_ns, "a ttl"),
+        boolean(data_may_be_lost, "whether data may be lost"),
+        _program(program),
+    )
+
+
+def _program(value: object) -> Program:
+    name, host, pid, node = row(value, "a program", 4)[:4]
+    return Program(
+        text(name, "a program's name", TEXT_BYTES_MAX),
+        text(host, "a program's host", TEXT_BYTES_MAX),
+        whole(pid, "a process id"),
+        text(node, "a program's node", NODE_ID_BYTES_MAX),
+    )
+
+
+def _ended(value: object) -> EndedLeadership:
+    epoch, seq, since_ns, ended_ns, reason, program = row(value, "a leadership that has ended", 6)[:6]
+    return EndedLeadership(
+        whole(epoch, "an epoch", U64_MAX),
+        whole(seq, "a seq", U64_MAX),
+        whole(since_ns, "a time"),
+        whole(ended_ns, "a time"),
+        whole(reason, "a reason"),
+        _program(program),
+    )
 
 
 def parse_changes(payload: object) -> tuple[int, list[Changed] | None, int]:

@@ -115,10 +115,19 @@ def parse_open(body: bytes) -> Open:
     return Open(name, flags, tuple(attributes[:6]), compare_retention)
 
 
-def parse_unlink(body: bytes) -> tuple[bytes, int]:
-    """UNLINK: the name, and the creation id of the checkpoint that is meant (0: any)."""
+class Unlink(NamedTuple):
+    """UNLINK. `creation_id` 0: any; `secret`: that of the leader's LEAD, 0 for others."""
+
+    name: bytes
+    creation_id: int
+    secret: int
+
+
+def parse_unlink(body: bytes) -> Unlink:
+    """UNLINK."""
     name, *more = _fields(Kind.UNLINK, body, 1)
-    return check_name(name), _number(more[0], "a creation id") if more else 0
+    creation_id, secret = (*more, 0, 0)[:2]
+    return Unlink(check_name(name), _number(creation_id, "a creation id"), _number(secret, "a secret"))
 
 
 def check_name(name: object) -> bytes:
@@ -225,6 +234,40 @@ def parse_track(body: bytes) -> Track:
             "a position in the sequence of updates must be an unsigned number or nil, and a lineage a number"
         )
         raise wrong(why) from None
+
+
+class Leader(NamedTuple):
+    """LEADER. `handle`: that of the asker's LEAD, or 0; epoch and seq 0: it has no token.
+
+    `whole`: the asker wants to know who waits and who led, too.
+    """
+
+    handle: int
+    epoch: int
+    seq: int
+    whole: bool
+
+
+def parse_leader(body: bytes) -> Leader:
+    """LEADER."""
+    handle, epoch, seq, everything = _fields(Kind.LEADER, body, 4)[:4]
+    if type(everything) is not bool:
+        raise wrong("the whole flag must be true or false")
+    token = _number(epoch, "a token's epoch"), _number(seq, "a token's seq")
+    return Leader(_number(handle, "a handle"), *token, everything)
+
+
+class LeaderTrack(NamedTuple):
+    """LEADER_TRACK: waits until the leadership's version is another one."""
+
+    handle: int
+    version: int
+
+
+def parse_leader_track(body: bytes) -> LeaderTrack:
+    """LEADER_TRACK."""
+    handle, version = _fields(Kind.LEADER_TRACK, body, 2)[:2]
+    return LeaderTrack(_number(handle, "a handle"), _number(version, "a version"))
 
 
 class Describe(NamedTuple):

@@ -55,6 +55,11 @@ _OF_CLIENTS: Final[Shapes] = {
     (Op.REQUIRE, int, bytes, bytes): 0,
     (Op.REQUIRE, int, bytes, bool): 0,
     (Op.REQUIRE, int, bytes, _NIL): 0,
+    (Op.LEAD, int, int, int, int, bool, bool, str, str, int): 0,
+    (Op.RESIGN, int, int, str): 0,
+    (Op.RESIGN, int, int, _NIL): 0,
+    (Op.REVOKE, int, int, int): 0,
+    (Op.TOKEN, int, int, int, int, int): 0,
 }
 
 _OF_REPLICAS: Final[Shapes] = {
@@ -64,6 +69,7 @@ _OF_REPLICAS: Final[Shapes] = {
     (Op.CREATE, int, bytes, int, bytes, bool): 0,  # True: the active replica generated the id.
     (Op.PIECE, int, bytes, int, int, bytes, int, int): 3,  # (Of a node without section versions.)
     (Op.PIECE, int, bytes, int, int, bytes, int, int, bytes): 3,
+    (Op.LEADERSHIP, int, bytes): 0,
 }
 
 
