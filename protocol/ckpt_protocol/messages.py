@@ -145,8 +145,8 @@ class Verb:
 class Op:
     """A section operation: an array that begins with one of these numbers.
 
-    REMOVE, PIECE and LEADERSHIP are between nodes. `id` and `content` are bin, times are nanoseconds since 1970
-    (`SA_TIME_END`: never), offsets are bytes.
+    REMOVE, PIECE and LEADERSHIP are between nodes. `id` and `content` are bin, times are nanoseconds since
+    1970 (`SA_TIME_END`: never), offsets are bytes.
     """
 
     CREATE: Final = 1  # id (empty: generate one), expiration, content

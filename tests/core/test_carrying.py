@@ -23,7 +23,8 @@ from ckpt_protocol.limits import ANSWERS_MAX, FRAME_BYTES_MAX, NAME_BYTES_MAX
 from ckpt_protocol.messages import Kind, Op
 from ckptd.core import reply_cache
 from ckptd.core.directory.attributes import Attributes
-from ckptd.core.directory.directory import CheckpointEntry, Directory, SessionEntry
+from ckptd.core.directory.directory import Directory
+from ckptd.core.directory.entries import CheckpointEntry, SessionEntry
 from ckptd.core.directory.transfer import Arriving, pieces_of
 from ckptd.core.replication import weak_batch
 from ckptd.core.reply_cache import ReplyCache

@@ -6,13 +6,8 @@ import pytest
 
 from ckpt_protocol.body_codec import pack_body, unpack_body
 from ckpt_protocol.constants import SA_TIME_END
-from ckptd.core.directory.directory import (
-    EPOCH_SHIFT,
-    RETENTION_NONE_BELOW_NS,
-    CheckpointEntry,
-    Directory,
-    DirectoryOp,
-)
+from ckptd.core.directory.directory import EPOCH_SHIFT, RETENTION_NONE_BELOW_NS, Directory, DirectoryOp
+from ckptd.core.directory.entries import CheckpointEntry
 from ckptd.core.directory.parse_directory import read_snapshot
 from ckptd.core.view import View, bootstrap_view, successor_view
 

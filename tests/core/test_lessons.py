@@ -14,7 +14,7 @@ from ckpt_protocol.constants import (
     SA_TIME_END,
 )
 from ckpt_protocol.messages import Kind, Op
-from ckptd.core.content.sections import Section
+from ckptd.core.content.section import Section
 from ckptd.core.settings import SECOND_NS
 
 SYNC, ASYNC, WEAK = SA_CKPT_WR_ALL_REPLICAS, SA_CKPT_WR_ACTIVE_REPLICA, SA_CKPT_WR_ACTIVE_REPLICA_WEAK

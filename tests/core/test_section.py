@@ -13,7 +13,8 @@ from ckpt_protocol.constants import SA_TIME_END
 from ckpt_protocol.errors import RequestError
 from ckpt_protocol.messages import Op
 from ckpt_protocol.parse_updates import parse_replicated, parse_update
-from ckptd.core.content.sections import CORRUPTED, VALID, PreImages, SectionTable
+from ckptd.core.content.section import CORRUPTED, VALID, PreImages
+from ckptd.core.content.sections import SectionTable
 from ckptd.core.directory.attributes import Attributes
 
 NOW_NS = 1_000

@@ -19,7 +19,8 @@ from ckpt_protocol.framing import Frame, FrameDecoder, encode_frame
 from ckpt_protocol.limits import TRACK_BYTES_MAX
 from ckpt_protocol.messages import FORWARD_ROUTE, Change, Kind, Op
 from ckptd.core.events import ClientCongested, ClientDrained, ClientReceived, PeerReceived
-from ckptd.core.requests.change_feed import EXACT_ROWS_MAX, TRACK_WAIT_NS
+from ckptd.core.requests.change_feed import EXACT_ROWS_MAX
+from ckptd.core.requests.waiting_reads import TRACK_WAIT_NS
 from ckptd.core.settings import SECOND_NS
 
 SYNC, ASYNC, WEAK, ASYNC_COLLOCATED = 1, 2, 4, 10

@@ -12,13 +12,8 @@ from ckpt_protocol.messages import Kind
 from ckpt_protocol.parse_answers import decode_answer
 from ckpt_protocol.parse_requests import check_name
 from ckptd.core.client_request import Request
-from ckptd.core.directory.directory import (
-    EPOCH_SHIFT,
-    OPENED_WITH_B01_RULES,
-    CheckpointEntry,
-    Directory,
-    DirectoryOp,
-)
+from ckptd.core.directory.directory import EPOCH_SHIFT, OPENED_WITH_B01_RULES, Directory, DirectoryOp
+from ckptd.core.directory.entries import CheckpointEntry
 from ckptd.core.directory.validation import validate
 from ckptd.core.settings import Settings
 from ckptd.core.view import bootstrap_view

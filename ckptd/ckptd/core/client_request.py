@@ -9,8 +9,19 @@ Origin = int | str
 """Where the answer goes: a client's link at this node, or the node that forwarded the request."""
 
 
-READ_ONLY_KINDS: Final = (Kind.READ, Kind.ITERATE, Kind.STATUS, Kind.TRACK, Kind.SYNCHRONIZE)
+READ_ONLY_KINDS: Final = (
+    Kind.READ,
+    Kind.ITERATE,
+    Kind.STATUS,
+    Kind.TRACK,
+    Kind.SYNCHRONIZE,
+    Kind.LEADER,
+    Kind.LEADER_TRACK,
+)
 """Requests that change nothing, whether they were carried out or not."""
+
+WAITING_KINDS: Final = (Kind.TRACK, Kind.LEADER_TRACK)
+"""Requests that wait until something changes."""
 
 
 class Request:

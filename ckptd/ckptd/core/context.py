@@ -39,6 +39,7 @@ class Context:
         "full_nodes",
         "incarnation",
         "lease_until_ns",
+        "newly_led",
         "newly_visible",
         "next_containment_log_ns",
         "node_id",
@@ -82,6 +83,8 @@ class Context:
         self.acks: dict[tuple[str, int], int] = {}
         self.newly_visible: dict[int, None] = {}
         """Tracked checkpoints in which this event made something visible."""
+        self.newly_led: dict[int, None] = {}
+        """Checkpoints in which this event changed who leads, or who waits to."""
         self.deadline_ns = now_ns
         self.next_containment_log_ns = now_ns
         """When `containment` may log again."""

@@ -177,6 +177,9 @@ class Node(Hub):
         if context.newly_visible:
             newly_visible, context.newly_visible = context.newly_visible, {}
             self.requests.change_feed.recheck(newly_visible)
+        if context.newly_led:
+            newly_led, context.newly_led = context.newly_led, {}
+            self.requests.leader_feed.recheck(newly_led)
         if context.acks:
             context.flush_acks()
         if context.closing:

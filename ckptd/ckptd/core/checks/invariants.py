@@ -8,7 +8,7 @@ simulator and change nothing.
 from collections.abc import Iterable, Sequence
 
 from ckpt_protocol.body_codec import pack_body
-from ckptd.core.directory.directory import CheckpointEntry
+from ckptd.core.directory.entries import CheckpointEntry
 from ckptd.core.node import Node
 from ckptd.core.replication.replica import Replica
 from ckptd.core.view import View

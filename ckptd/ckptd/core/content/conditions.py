@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ckpt_protocol.parse_updates import Ops
 from ckptd.core.content.replica_content import ReplicaContent
-from ckptd.core.content.sections import VALID, Section
+from ckptd.core.content.section import VALID, Section
 
 
 class Conflict(NamedTuple):

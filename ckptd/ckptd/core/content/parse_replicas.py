@@ -10,6 +10,7 @@ from ckpt_protocol.field_checks import U64_MAX, array, boolean, octets, row, who
 from ckpt_protocol.framing import Frame
 from ckpt_protocol.limits import (
     CHUNK_SECTIONS_MAX,
+    LEADERSHIP_BYTES_MAX,
     PEER_FRAME_BYTES_MAX,
     SECTION_BYTES_MAX,
     SECTION_ID_BYTES_MAX,
@@ -17,7 +18,8 @@ from ckpt_protocol.limits import (
     SIZE_MAX,
 )
 from ckpt_protocol.messages import Kind
-from ckptd.core.content.sections import Section
+from ckptd.core.content.leadership import NOBODY, Leadership, parse_leadership
+from ckptd.core.content.section import Section
 from ckptd.core.content.versions import VERSION_BYTES
 
 _ROWS_MAX: Final = 10_000_000
@@ -55,6 +57,7 @@ class SnapshotHeader(NamedTuple):
     answers: SessionReplies
     reuses_sections: bool
     """What the receiver holds is a prefix of the source's history, so it may keep sections."""
+    leadership: Leadership
 
 
 class Chunk(NamedTuple):
@@ -99,12 +102,13 @@ def _section(value: object) -> tuple[bytes, Section | None]:
 
 
 def _snapshot_header(value: object) -> SnapshotHeader:
-    epoch, history, answers, reuses_sections = row(value, "the header of a snapshot", 4)[:4]
+    epoch, history, answers, reuses_sections, *more = row(value, "the header of a snapshot", 4)
     return SnapshotHeader(
         whole(epoch, "an epoch", U64_MAX),
         [_past_epoch(past) for past in array(history, "the past epochs", _HISTORY_MAX)],
         _session_replies(answers),
         boolean(reuses_sections, "a chunk's keeps-sections flag"),
+        parse_leadership(octets(more[0], "a leadership", LEADERSHIP_BYTES_MAX)) if more else NOBODY,
     )
 
 

@@ -34,7 +34,8 @@ from ckptd.core.content.replica_state import (
     ReplicaEvent,
     ReplicaState,
 )
-from ckptd.core.content.sections import CORRUPTED, PreImages, Section, SectionTable
+from ckptd.core.content.section import CORRUPTED, PreImages, Section
+from ckptd.core.content.sections import SectionTable
 from ckptd.core.content.update_log import Update, UpdateLog
 from ckptd.core.content.versions import VERSION_BYTES
 from ckptd.core.context import Context
@@ -45,6 +46,7 @@ from ckptd.core.work_costs import ELEMENT_WORK, OP_WORK, PENDING_SHIFT
 _ROUTE_BYTES = REPLICATE_ROUTE.size
 _unpack_route = REPLICATE_ROUTE.unpack_from
 _DESCRIPTOR_BYTES = 40
+_TOKEN: Final = Op.TOKEN
 _CREATION_ID_BYTES: Final = 8
 _FIELDS_OF_ELEMENT: Final = 3  # A fourth field, True, asks for the version as well.
 
@@ -197,6 +199,8 @@ class ReplicaContent(ABC):
                 raise
             except Exception as error:
                 raise ParseFailed(error) from error
+            if ops and ops[-1][0] == _TOKEN:
+                ops = Ops(ops[:-1])  # The active replica has compared it.
             bytes_before = self.sections.resident_bytes
             if not self._apply(update, ops, answered):
                 return False

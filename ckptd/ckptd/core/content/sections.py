@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from ckpt_protocol import codes
-from ckpt_protocol.constants import SA_CKPT_SECTION_CORRUPTED, SA_CKPT_SECTION_VALID, SA_TIME_END
-from ckpt_protocol.errors import RequestError
+from ckpt_protocol.constants import SA_TIME_END
+from ckpt_protocol.errors import FrameError, RequestError
 from ckpt_protocol.limits import SIZE_MAX
 from ckpt_protocol.messages import Op
 from ckpt_protocol.parse_updates import Ops
+from ckptd.core.content.leadership import NOBODY, Leadership, parse_leadership
 from ckptd.core.content.ordered_ids import OrderedIds
+from ckptd.core.content.section import CORRUPTED, VALID, PreImages, Section
 from ckptd.core.content.versions import SEQ_BITS, version_of_change
 from ckptd.core.directory.attributes import Attributes
 from ckptd.core.work_costs import KIB_SHIFT, PASSED_SHIFT
@@ -24,8 +26,6 @@ from ckptd.core.work_costs import KIB_SHIFT, PASSED_SHIFT
 SECTION_OVERHEAD_BYTES: Final = 300
 """Approximate memory of a section, without its content and its id."""
 
-VALID: Final = SA_CKPT_SECTION_VALID
-CORRUPTED: Final = SA_CKPT_SECTION_CORRUPTED
 EXPIRATIONS_FREE: Final = 1_000
 """Obsolete expiration times that may be kept, in addition to one for each section."""
 
@@ -42,36 +42,6 @@ _FIELDS_OF_CREATE: Final = 4  # A fifth field, True, marks a generated id.
 DEFAULT_ID: Final = b""
 
 
-class Section:
-    """One section. An update replaces it and does not change it, so what a reader has stays as it was.
-
-    `seq` is the seq of the update that last changed it; times are ns since 1970. `version` is what the active
-    replica gave that change (`version_of_change`). It travels with the section and never changes.
-    """
-
-    __slots__ = ("content", "expiration_ns", "last_update_ns", "seq", "state", "version")
-
-    def __init__(
-        self,
-        content: bytes,
-        expiration_ns: int,
-        last_update_ns: int,
-        seq: int,
-        version: int,
-        state: int = VALID,
-    ) -> None:
-        self.content = content
-        self.expiration_ns = expiration_ns
-        self.last_update_ns = last_update_ns
-        self.seq = seq
-        self.version = version
-        self.state = state
-
-
-PreImages = dict[bytes, Section | None]
-"""The previous section under each id that an update touched; None if there was none."""
-
-
 class SectionTable:
     """All sections of one replica, within its checkpoint's limits."""
 
@@ -82,6 +52,8 @@ class SectionTable:
         "content_bytes",
         "epoch",
         "expirations",
+        "fenced",
+        "leadership",
         "section_bytes_cap",
         "sections",
         "version",
@@ -96,6 +68,10 @@ class SectionTable:
         """The epoch of the update that is applied: generated ids and versions begin with it."""
         self.version = 0
         """The version that the update which is applied gives to each section that it changes."""
+        self.leadership: Leadership = NOBODY
+        """Who leads the checkpoint, and who waits to."""
+        self.fenced = False
+        """No other than the leader may write: `leadership.fenced`, which every update looks at."""
         self.expirations: list[tuple[int, bytes]] = []
         """A heap of (expiration time, id). Some entries may be obsolete."""
         self._ordered: OrderedIds | None = None
@@ -404,6 +380,21 @@ class SectionTable:
         if pre_images:
             raise RequestError(codes.INVALID_PARAM, "a condition comes after a change")
 
+    def lead(self, leadership: Leadership) -> None:
+        """Replace who leads and who waits."""
+        self.leadership = leadership
+        self.fenced = leadership.fenced
+
+    def _lead(self, op: Any, time_ns: int, seq: int, pre_images: PreImages) -> None:
+        try:
+            self.lead(parse_leadership(op[1]))
+        except FrameError as error:
+            raise RequestError(codes.INVALID_PARAM, str(error)) from None
+
+    def _misplaced(self, op: Any, time_ns: int, seq: int, pre_images: PreImages) -> None:
+        """Refuse what is no change of a section: the active replica takes it from its place beforehand."""
+        raise RequestError(codes.INVALID_PARAM, "a token comes last; to lead and to resign stand alone")
+
     # -- reading
 
     @property
@@ -485,4 +476,9 @@ _HANDLERS: Final[dict[int, Handler]] = {
     Op.REMOVE: SectionTable._remove,
     Op.PIECE: SectionTable._fragment,
     Op.REQUIRE: SectionTable._require,
+    Op.LEAD: SectionTable._misplaced,
+    Op.RESIGN: SectionTable._misplaced,
+    Op.REVOKE: SectionTable._misplaced,
+    Op.TOKEN: SectionTable._misplaced,
+    Op.LEADERSHIP: SectionTable._lead,
 }

@@ -16,7 +16,7 @@ from ckpt_protocol.errors import RequestError
 from ckpt_protocol.framing import HEADER, LENGTH_BYTES
 from ckpt_protocol.messages import REPLICATE_ROUTE, Kind
 from ckptd.core.client_request import Request
-from ckptd.core.content.sections import PreImages
+from ckptd.core.content.section import PreImages
 from ckptd.core.reply_cache import FORGOTTEN, ReplyCache
 
 _ENTRY_OVERHEAD_BYTES: Final = 300

@@ -6,12 +6,12 @@ which they began, and are sent as the time that has passed since.
 """
 
 from collections.abc import Container
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ckpt_protocol.constants import SA_TIME_END
 from ckptd.core.directory.attributes import Attributes
-from ckptd.core.reply_cache import ANSWER_MEMORY_FACTOR, ReplyCache
+from ckptd.core.directory.entries import CheckpointEntry, NamedLeader, SessionEntry
+from ckptd.core.reply_cache import ANSWER_MEMORY_FACTOR
 from ckptd.core.view import View, last_epoch_of_membership
 
 RETENTION_NONE_BELOW_NS: Final = 1_000_000
@@ -52,49 +52,7 @@ class DirectoryOp:
     EXPIRE: Final = 12  # creation_id, retention_seq: no effect if its retention started again since
     NO_OP: Final = 13  # only records an answer
     HOLDER_LOST: Final = 14  # node_id, incarnation: that incarnation is dead, and what only it holds is lost
-
-
-@dataclass(slots=True)
-class CheckpointEntry:
-    """One checkpoint."""
-
-    creation_id: int
-    name: bytes
-    attributes: Attributes
-    retention_ns: int
-    replicas: dict[str, bool]
-    """By node id: True if that replica is in sync."""
-    active: str | None
-    activation_seq: int = 0
-    """The directory's seq when the active replica was last placed. A report says which placing it is for."""
-    opens: dict[tuple[int, int], int] = field(default_factory=dict)
-    unlinked: bool = False
-    last_closed_ns: int = 0
-    created_ns: int = 0
-    """When it was created (ns since 1970), which is also the time of its default section's first update."""
-    retention_seq: int = 0
-    """The directory's seq when the current retention began. An open or a new duration ends that retention."""
-    last_in_sync: dict[str, int] = field(default_factory=dict)
-    """While no member is in sync: the nodes that were in sync last, each with its incarnation."""
-
-    @property
-    def in_sync(self) -> list[str]:
-        """The nodes whose replicas are in sync, sorted."""
-        return sorted(node_id for node_id, in_sync in self.replicas.items() if in_sync)
-
-
-@dataclass(slots=True)
-class SessionEntry:
-    """A client's session: where it is attached, what it has open, and its answers."""
-
-    node_id: str
-    generation: int
-    migrated_seq: int = field(default=0, compare=False)
-    """The directory's seq when the session last migrated from another node; 0 if this member does not know.
-    It is not sent with the directory."""
-    opens: dict[int, tuple[int, int]] = field(default_factory=dict)
-    """By handle: creation id and open flags."""
-    answers: ReplyCache = field(default_factory=ReplyCache)
+    LEADER: Final = 15  # creation_id, activation_seq, session (0: nobody), handle, secret, name
 
 
 class Directory:
@@ -182,27 +140,27 @@ class Directory:
                 creation_id = (self.installed_epoch << EPOCH_SHIFT) + seq
                 parsed = Attributes(*attributes)
                 holders = dict.fromkeys(replicas, True)
-                self.checkpoints[creation_id] = CheckpointEntry(
-                    creation_id, name, parsed, parsed.retention_ns, holders, active
-                )
+                made = CheckpointEntry(creation_id, name, parsed, parsed.retention_ns, holders, active, seq)
+                made.created_ns = created[0] if created else 0
+                self.checkpoints[creation_id] = made
                 self.names[name] = creation_id
                 self.resident_bytes += CHECKPOINT_MEMORY_BYTES + len(name)
                 self.created.append((session, creation_id))
-                self.checkpoints[creation_id].activation_seq = seq
-                self.checkpoints[creation_id].created_ns = created[0] if created else 0
                 self._open(session, handle, creation_id, flags)
             case [DirectoryOp.CLOSE, session, handle]:
                 self._close(session, handle, now_ns)
             case [DirectoryOp.UNLINK, name]:
                 self._unlink(name)
             case [DirectoryOp.RETENTION_SET, creation_id, retention_ns] if creation_id in self.checkpoints:
-                self.checkpoints[creation_id].retention_ns = retention_ns
-                self.checkpoints[creation_id].retention_seq = seq
+                retained = self.checkpoints[creation_id]
+                retained.retention_ns, retained.retention_seq = retention_ns, seq
                 self.dirty[creation_id] = None
             case [DirectoryOp.EXPIRE, creation_id, retention_seq] if creation_id in self.checkpoints:
                 expiring = self.checkpoints[creation_id]
                 if not expiring.opens and expiring.retention_seq == retention_seq:
                     self._remove(creation_id)
+            case [DirectoryOp.LEADER, creation_id, activation_seq, *named] if creation_id in self.checkpoints:
+                self._name_leader(self.checkpoints[creation_id], activation_seq, NamedLeader(*named[:4]))
             case [DirectoryOp.HOLDER_LOST, node_id, incarnation]:
                 self._drop_dead_holder(node_id, incarnation, now_ns)
             case [
@@ -214,6 +172,12 @@ class Directory:
                 node_id,
             ]:
                 self._change_replica(number, creation_id, node_id)
+
+    def _name_leader(self, entry: CheckpointEntry, activation_seq: int, named: NamedLeader) -> None:
+        """Name the leader that the active replica proposes, or none; a former active replica has no say."""
+        if entry.activation_seq == activation_seq:
+            entry.leader = named if named.key in entry.opens else None
+            self.dirty[entry.creation_id] = None
 
     def _change_replica(self, number: int, creation_id: int, node_id: str) -> None:
         entry = self.checkpoints.get(creation_id)
@@ -287,6 +251,8 @@ class Directory:
         if entry is None:
             return  # The checkpoint was lost with all its replicas.
         entry.opens.pop((session, handle), None)
+        if entry.leader is not None and entry.leader.key == (session, handle):
+            entry.leader = None
         self.dirty[entry.creation_id] = None
         if not entry.opens:
             entry.last_closed_ns = now_ns
@@ -475,4 +441,5 @@ def fields_of(entry: CheckpointEntry, now_ns: int, with_opens: bool) -> list[Any
         entry.activation_seq,
         entry.retention_seq,
         entry.created_ns,
+        entry.leader,
     ]

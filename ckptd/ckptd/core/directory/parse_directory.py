@@ -7,11 +7,19 @@ from typing import Any, Final
 from ckpt_protocol.body_codec import bounded_array
 from ckpt_protocol.bounds_by_kind import BOUNDS
 from ckpt_protocol.errors import FrameError, RequestError, parser
-from ckpt_protocol.field_checks import U64_MAX, array, boolean, node_id, octets, row, whole
-from ckpt_protocol.limits import NAME_BYTES_MAX, NODES_MAX, PEER_FRAME_BYTES_MAX, SEQ_MAX, SIZE_MAX
+from ckpt_protocol.field_checks import U64_MAX, array, boolean, node_id, octets, row, text, whole
+from ckpt_protocol.limits import (
+    NAME_BYTES_MAX,
+    NODES_MAX,
+    PEER_FRAME_BYTES_MAX,
+    SEQ_MAX,
+    SIZE_MAX,
+    TEXT_BYTES_MAX,
+)
 from ckpt_protocol.messages import Kind, Row
 from ckptd.core.directory.attributes import Attributes, parse_attributes
-from ckptd.core.directory.directory import CheckpointEntry, Directory, DirectoryOp, SessionEntry
+from ckptd.core.directory.directory import Directory, DirectoryOp
+from ckptd.core.directory.entries import CheckpointEntry, NamedLeader, SessionEntry
 from ckptd.core.parse_views import epoch_of, parse_incarnation
 
 _ROWS_MAX: Final = 10_000_000
@@ -44,6 +52,10 @@ def _active(value: object) -> str | None:
     return None if value is None else _node(value)
 
 
+def _shown(value: object) -> str:
+    return text(value, "who leads", TEXT_BYTES_MAX)
+
+
 def _attributes(value: object) -> Attributes:
     try:
         return parse_attributes(value)
@@ -66,6 +78,7 @@ _OPERATIONS: Final[dict[int, tuple[Check, ...]]] = {
     DirectoryOp.EXPIRE: (_number, _number),
     DirectoryOp.NO_OP: (),
     DirectoryOp.HOLDER_LOST: (_node, _number),
+    DirectoryOp.LEADER: (_number, _number, _number, _number, _number, _shown),
 }
 """The checks of each operation's fields. An operation that is not listed does nothing."""
 
@@ -123,7 +136,14 @@ def entry_of(value: object, now_ns: int) -> CheckpointEntry:
     entry.activation_seq = _number(activation_seq)
     entry.retention_seq = _number(retention_seq)
     entry.created_ns = _time(created_ns)
+    if len(fields) > 13 and fields[13] is not None:
+        entry.leader = _named_leader(fields[13])
     return entry
+
+
+def _named_leader(value: object) -> NamedLeader:
+    session, handle, secret, shown = row(value, "a leader", 4)[:4]
+    return NamedLeader(_number(session), _number(handle), _number(secret), _shown(shown))
 
 
 def _replica(value: object) -> tuple[str, bool]:

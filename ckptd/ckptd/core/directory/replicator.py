@@ -40,6 +40,7 @@ _OF_CHECKPOINTS: Final = (
     DirectoryOp.IN_SYNC,
     DirectoryOp.OUT_OF_SYNC,
     DirectoryOp.ADD_REPLICA,
+    DirectoryOp.LEADER,
 )
 
 

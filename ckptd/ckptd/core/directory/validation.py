@@ -27,11 +27,10 @@ from ckptd.core.directory.directory import (
     HANDLE_MEMORY_BYTES,
     OPENED_WITH_B01_RULES,
     SESSION_MEMORY_BYTES,
-    CheckpointEntry,
     Directory,
     DirectoryOp,
-    SessionEntry,
 )
+from ckptd.core.directory.entries import CheckpointEntry, SessionEntry
 from ckptd.core.directory.placement import place_replicas, replicas_per_node
 from ckptd.core.settings import Settings
 from ckptd.core.stops_by_bugs import MAKES_NO_REPLICA
@@ -191,12 +190,14 @@ def _open(
 
 def _unlink(directory: Directory, request: Request) -> ValidatedOp:
     """Free a name. With a creation id, only while the name is that checkpoint's and not a later one's."""
-    name, creation_id = parse_unlink(request.body)
+    name, creation_id, secret = parse_unlink(request.body)
     entry = directory.find(name)
     if entry is None:
         raise RequestError(codes.NOT_EXIST, f"there is no checkpoint {_show(name)}")
     if creation_id and entry.creation_id != creation_id:
         raise RequestError(codes.NOT_EXIST, f"another checkpoint has the name {_show(name)} by now")
+    if entry.leader is not None and entry.leader.secret != secret:
+        raise RequestError(codes.ACCESS, f"{entry.leader.shown} leads the checkpoint")
     return [DirectoryOp.UNLINK, name], answer_ok()
 
 

@@ -124,3 +124,10 @@ class Housekeeping:
                     return
                 if checkpoint.replicas[node_id] != (number == DirectoryOp.IN_SYNC):
                     self.replicator.submit([number, creation_id, node_id])
+            case [DirectoryOp.LEADER, int(creation_id), int(activation_seq), int(session), int(handle), *_]:
+                checkpoint = self.replicator.directory.checkpoints.get(creation_id)
+                if checkpoint is None or checkpoint.activation_seq != activation_seq:
+                    return
+                named = checkpoint.leader.key if checkpoint.leader is not None else (0, 0)
+                if checkpoint.active == node_id and named != (session, handle):
+                    self.replicator.submit(op)

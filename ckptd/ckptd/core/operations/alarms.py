@@ -14,7 +14,8 @@ from itertools import islice
 from typing import Final
 
 from ckptd.core.context import Context
-from ckptd.core.directory.directory import CheckpointEntry, Directory
+from ckptd.core.directory.directory import Directory
+from ckptd.core.directory.entries import CheckpointEntry
 from ckptd.core.hub import Limits
 from ckptd.core.operations.resource_usage import FullLimits
 

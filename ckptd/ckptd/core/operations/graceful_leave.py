@@ -20,7 +20,7 @@ from typing import Final
 from ckpt_protocol.framing import encode_frame
 from ckpt_protocol.messages import Kind
 from ckptd.core.context import Context
-from ckptd.core.directory.directory import CheckpointEntry
+from ckptd.core.directory.entries import CheckpointEntry
 from ckptd.core.events import Leave
 from ckptd.core.hub import Hub
 from ckptd.core.liveness.liveness import Liveness

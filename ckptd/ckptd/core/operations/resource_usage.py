@@ -38,7 +38,10 @@ def limits_of(context: Context, requests: RequestRouter, frames_ahead: int) -> L
         "requests_waiting": (max(waiting, len(requests.replicator.queue)), settings.requests_waiting_max),
         "requests_waiting_bytes": (requests.waiting.waiting_bytes, settings.requests_waiting_bytes_max),
         "lanes_bytes": (turns.waiting_bytes, LANES_FULL_MAX * turns.lane_bytes_max),
-        "trackers": (max(requests.change_feed.count, turns.tracker_count), TRACKERS_MAX),
+        "trackers": (
+            max(requests.change_feed.count + requests.leader_feed.count, turns.tracker_count),
+            TRACKERS_MAX,
+        ),
         "early_frames": (frames_ahead, FRAMES_AHEAD_MAX),
     }
     if settings.memory_bytes_max:

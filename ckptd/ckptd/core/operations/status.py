@@ -7,7 +7,8 @@ from ckpt_protocol import codes
 from ckpt_protocol.errors import RequestError
 from ckpt_protocol.limits import PAGE_BYTES_MAX
 from ckptd.core.context import Context
-from ckptd.core.directory.directory import CheckpointEntry, Directory
+from ckptd.core.directory.directory import Directory
+from ckptd.core.directory.entries import CheckpointEntry
 from ckptd.core.hub import Limits
 from ckptd.core.liveness.liveness import Liveness
 from ckptd.core.operations.resource_usage import nearly_full

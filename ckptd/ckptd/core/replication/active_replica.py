@@ -24,43 +24,31 @@ from ckptd.core.containment import contain_request, refuse_repeat
 from ckptd.core.content.conditions import find_conflict
 from ckptd.core.content.memory_growth import growth_bound
 from ckptd.core.content.replica_content import ReplicaContent
-from ckptd.core.content.sections import SECTION_OVERHEAD_BYTES, PreImages
+from ckptd.core.content.section import PreImages
+from ckptd.core.content.sections import SECTION_OVERHEAD_BYTES
 from ckptd.core.content.update_log import Update
-from ckptd.core.content.versions import version_of_change
 from ckptd.core.hub import Hub
-from ckptd.core.replication.activation import Activation, ActivationState
+from ckptd.core.replication.activation import ActivationState
+from ckptd.core.replication.leader_election import LeaderElection
 from ckptd.core.replication.memory_capacity import check_capacity
-from ckptd.core.replication.weak_batch import WeakBatch
 from ckptd.core.reply_cache import ErrorReplyCache
 from ckptd.core.settings import EVERY_NODE_MUST, FeatureLevel
 from ckptd.core.work_costs import KIB_SHIFT, OP_WORK, REFUSED_SHIFT
 
 _REQUIRE: Final = Op.REQUIRE
+_LEAD: Final = Op.LEAD
 
 
-class ActiveReplica(Activation):
+class ActiveReplica(LeaderElection):
     """The active role of one replica: it orders updates, commits them and answers."""
 
-    __slots__ = (
-        "active_with_timers",
-        "advertised_commit_seq",
-        "answer",
-        "answers_after_commit",
-        "batch",
-        "error_replies",
-    )
+    __slots__ = ("active_with_timers", "error_replies")
 
     def __init__(
         self, replica: ReplicaContent, hub: Hub, active_with_timers: "dict[int, ActiveReplica]"
     ) -> None:
-        super().__init__(replica)
-        self.answer = hub.answer
+        super().__init__(replica, hub)
         self.active_with_timers = active_with_timers
-        self.advertised_commit_seq = 0
-        """The last committed seq that was sent to the other replicas."""
-        self.answers_after_commit: list[tuple[int, Request, bytes]] = []
-        """Answers that wait for the commit of a seq."""
-        self.batch = WeakBatch()
         self.error_replies = ErrorReplyCache()
 
     def arm_timers(self) -> None:
@@ -71,7 +59,10 @@ class ActiveReplica(Activation):
         self.replica.sections.rearm_expirations()
         self._arm_expiration()
         self.arm_timers()
+        self.restart_ttl()
         self.try_commit()
+        if not self.leadership_settled:
+            self.succeed()
 
     # -- ordering
 
@@ -87,6 +78,11 @@ class ActiveReplica(Activation):
         time_ns = context.now_ns + context.wall_offset_ns
         pre_images: PreImages = {}
         try:
+            if ops[-1][0] >= _LEAD or replica.sections.fenced:
+                admitted = self.judge(request, ops)
+                if admitted is None:
+                    return
+                ops = admitted
             if ops[0][0] == _REQUIRE and self._refuse_conflict(request, ops):
                 return
             generated = self._apply(request, ops, time_ns, pre_images)
@@ -109,7 +105,7 @@ class ActiveReplica(Activation):
             update.waiting_request = request
             self._stage_and_send(update, pre_images)
         if replica.sections.expirations:
-            self.active_with_timers[replica.creation_id] = self
+            self.arm_timers()
             self._arm_expiration()
 
     def _answer_unparsed(self, request: Request) -> bool:
@@ -203,32 +199,6 @@ class ActiveReplica(Activation):
         body = pack_body([ops, []])
         self._stage_and_send(Update(self.context.epoch, log.seq + 1, time_ns, 0, 0, 0, body), pre_images)
 
-    def _stage_and_send(self, update: Update, pre_images: PreImages) -> None:
-        """Stage an update and send it to every replica; answer it now if it does not wait for a commit."""
-        replica, log = self.replica, self.replica.log
-        if log.committed_seq == log.seq:
-            self.last_progress_ns = self.context.now_ns
-        log.append(update)
-        if replica.tracked:
-            self.context.newly_visible[replica.creation_id] = None
-        if self.downstream:
-            frame = update.frame(replica.creation_id, self.context.epoch, log.committed_seq)
-            self.advertised_commit_seq = log.committed_seq
-            send_peer = self.context.send_peer
-            for node_id in self.downstream:
-                send_peer(node_id, frame)
-            self.active_with_timers[replica.creation_id] = self
-            self.context.wake_at(self.context.now_ns + self.context.settings.commit_notice_ns)
-        if replica.sync and self.commit_set:
-            update.pre_images = pre_images
-            log.pending.append(update)
-            return
-        if update.waiting_request is not None:
-            self.answer(update.waiting_request, update.answer)
-            update.waiting_request = None
-        if not self.commit_set:
-            self._commit(update.seq)
-
     def _refuse_conflict(self, request: Request, ops: Ops) -> bool:
         """Refuse an update whose conditions do not all hold. Return False if they do.
 
@@ -236,7 +206,7 @@ class ActiveReplica(Activation):
         after a fail-over. So the refusal is an update of its own, which changes nothing, and is answered when
         every in-sync replica has it, whatever the kind of the checkpoint. Raises: RequestError.
         """
-        replica, log, context = self.replica, self.replica.log, self.context
+        replica, context = self.replica, self.context
         if context.feature_level < FeatureLevel.TAKEOVER:
             raise RequestError(codes.NOT_SUPPORTED, f"conditions are not served: {EVERY_NODE_MUST}")
         count = check_conditions(ops)
@@ -244,16 +214,7 @@ class ActiveReplica(Activation):
         conflict = find_conflict(replica, Ops(ops[:count]))
         if conflict is None:
             return False
-        if self._refuse_if_overloaded(request):
-            return True
-        self.flush_batch()
-        session, number, first_unanswered = request.session, request.number, request.first_unanswered
-        refusal = answer_conflict(*conflict)
-        log.record_reply(session, number, first_unanswered, log.seq + 1, refusal)
-        self.answers_after_commit.append((log.seq + 1, request, refusal))
-        body = pack_body([[], [[session, number, first_unanswered, refusal]]])
-        time_ns = context.wall_ns
-        self._stage_and_send(Update(context.epoch, log.seq + 1, time_ns, 0, 0, 0, body), {})
+        self.store_refusal(request, answer_conflict(*conflict))
         return True
 
     def _answer_duplicate(self, known: tuple[int, bytes], request: Request) -> None:
@@ -271,90 +232,10 @@ class ActiveReplica(Activation):
             return
         self.answer(request, answer)
 
-    def answer_when_committed(self, request: Request, body: bytes) -> None:
-        """Answer once everything that is pending now has committed, since the answer may depend on it."""
-        log = self.replica.log
-        if not self.replica.sync or not log.pending:
-            self.answer(request, body)
-        elif not self._refuse_if_overloaded(request):
-            self.answers_after_commit.append((log.seq, request, body))
-
-    def withdraw(self, session: int, number: int, scanned_max: int) -> Request | None:
-        """Remove and return a request that waits for a commit and was not done itself, or None."""
-        for index, (_, request, _) in enumerate(self.answers_after_commit[:scanned_max]):
-            if (request.session, request.number) == (session, number):
-                del self.answers_after_commit[index]
-                return request
-        return None
-
-    def _refuse_if_overloaded(self, request: Request) -> bool:
-        """Return True if too many requests wait already; then answer this one. (Nothing was done for it.)"""
-        overloaded = len(self.answers_after_commit) >= self.context.settings.requests_waiting_max
-        if overloaded:
-            self.answer(request, answer_error(codes.TRY_AGAIN, "too many requests already wait for a commit"))
-        return overloaded
-
-    # -- committing
-
-    def on_ack(self, node_id: str, seq: int) -> None:
-        """Take a replica's acknowledgement: it has staged everything up to `seq`."""
-        if self.awaiting_report and node_id in self.awaiting_report:
-            return
-        acked = self.acked
-        if seq <= acked.get(node_id, -1):
-            return
-        acked[node_id] = seq
-        if self.ready:
-            self.try_commit()
-        else:
-            self.try_become_ready()
-
-    def try_commit(self) -> None:
-        """Commit what every required replica has staged.
-
-        Nothing is committed before every member runs the view. A view that one member never ran counts as one
-        in which no client was answered, and the nodes that are left continue from the view before it (ADR 9).
-        """
-        log, acked, context = self.replica.log, self.acked, self.context
-        committed_seq, before_seq = log.seq, log.committed_seq
-        if committed_seq == before_seq or not self.ready or context.established_epoch != context.epoch:
-            return
-        for node_id in self.commit_set:
-            seq = acked.get(node_id, 0)
-            if seq <= before_seq:
-                return  # A replica that has acknowledged nothing new blocks the commit.
-            if seq < committed_seq:
-                committed_seq = seq
-        self._commit(committed_seq)
-
-    def _commit(self, committed_seq: int) -> None:
-        replica, log = self.replica, self.replica.log
-        self.last_progress_ns = self.context.now_ns
-        pending = log.pending
-        while pending and pending[0].seq <= committed_seq:
-            update = pending.popleft()
-            update.pre_images = None
-            if update.waiting_request is not None:
-                self.answer(update.waiting_request, update.answer)
-                update.waiting_request = None
-        log.committed_seq = committed_seq
-        if replica.tracked:
-            self.context.newly_visible[replica.creation_id] = None
-        if log.entry_bytes > log.compact_above_bytes:
-            log.compact(replica.sections.content_bytes)
-        while self.answers_after_commit and self.answers_after_commit[0][0] <= committed_seq:
-            _, request, body = self.answers_after_commit.pop(0)
-            self.answer(request, body)
-        replica.on_committed(committed_seq)
-
     def synchronize(self, request: Request) -> None:
         """Answer once every in-sync replica has all that this one has now (R134)."""
         self.flush_batch()
-        log = self.replica.log
-        if log.committed_seq >= log.seq:
-            self.answer(request, answer_ok())
-        elif not self._refuse_if_overloaded(request):
-            self.answers_after_commit.append((log.seq, request, answer_ok()))
+        self.answer_after_commit(request, answer_ok())
 
     # -- timers
 
@@ -386,6 +267,9 @@ class ActiveReplica(Activation):
         if self.replica.sections.expirations:
             busy = True
             self._expire()
+        if not self.leadership_settled:
+            busy = True
+            self.succeed()
         return busy
 
     def advertise_commit(self) -> None:
@@ -431,31 +315,8 @@ class ActiveReplica(Activation):
         self._arm_expiration()
 
     def _arm_batch_timer(self) -> None:
-        self.active_with_timers[self.replica.creation_id] = self
+        self.arm_timers()
         self.context.wake_at(self.batch.since_ns + self.context.settings.weak_batch_ns)
-
-    def flush_batch(self) -> None:
-        """Send what a weak checkpoint has gathered, as one update or several."""
-        batch, replica, log = self.batch, self.replica, self.replica.log
-        if not batch:
-            return
-        with_versions = self.context.feature_level >= FeatureLevel.TAKEOVER
-        portions = batch.split(replica.sections, self.context.settings.weak_batch_bytes, with_versions)
-        covered_requests = batch.covered_requests
-        batch.clear()
-        time_ns = self.context.wall_ns
-        for ops, whole in portions:
-            # The answers go with the first portion: what a part shows as done must not be done again.
-            body = pack_body([ops, covered_requests])
-            covered_requests = []
-            update = Update(self.context.epoch, log.seq + 1, time_ns, 0, 0, 0, body)
-            for section_id in whole:
-                section = replica.sections.sections.get(section_id)
-                if section is not None:
-                    section.seq = update.seq
-                    if not with_versions:  # As the other replicas number it.
-                        section.version = version_of_change(update.epoch, update.seq)
-            self._stage_and_send(update, {})
 
     def close(self) -> list[Request]:
         """Stop serving, because this checkpoint stopped nodes. Return the requests that were not answered."""
@@ -478,6 +339,7 @@ class ActiveReplica(Activation):
 
     def _pop_unanswered(self) -> list[Request]:
         unanswered = [request for _, request, _ in self.answers_after_commit]
+        unanswered += self.take_settling()
         self.answers_after_commit = []
         for update in self.replica.log.pending:
             if update.waiting_request is not None:

@@ -10,7 +10,8 @@ from ckptd.core.containment import close_peer
 from ckptd.core.content.parse_replicas import parse_chunk, parse_join, parse_report
 from ckptd.core.content.replica_state import ReplicaEvent
 from ckptd.core.context import NEVER_NS, Context
-from ckptd.core.directory.directory import CheckpointEntry, Directory, DirectoryOp
+from ckptd.core.directory.directory import Directory, DirectoryOp
+from ckptd.core.directory.entries import CheckpointEntry
 from ckptd.core.hub import Hub
 from ckptd.core.replication.active_replica import ActiveReplica
 from ckptd.core.replication.busy_replicas import BusyReplicas
@@ -101,6 +102,7 @@ class LocalReplicas:
             if replica.active is not None:
                 self.context.cause = replica
                 replica.active.last_progress_ns = max(replica.active.last_progress_ns, self.context.now_ns)
+                replica.active.restart_ttl()
                 replica.active.try_commit()
 
     def reconcile(self, creation_ids: Iterable[int]) -> None:
@@ -141,6 +143,7 @@ class LocalReplicas:
             else:
                 was_ready = replica.active.ready
                 replica.active.change_replicas(entry.replicas, self._counts_as_in_sync(entry))
+                replica.active.on_entry(entry)
                 if not was_ready:
                     self.on_maybe_ready(replica)
         else:
@@ -186,6 +189,7 @@ class LocalReplicas:
         """Let the active role begin (again), with what the directory says of the replicas."""
         assert replica.active is not None
         others = [node_id for node_id in entry.in_sync if node_id != self.context.node_id]
+        replica.active.entry = entry
         replica.active.begin_activation(others, entry.activation_seq, self._counts_as_in_sync(entry))
 
     def _activate(self, replica: Replica, entry: CheckpointEntry) -> None:

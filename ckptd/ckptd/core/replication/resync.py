@@ -133,7 +133,9 @@ class ResyncSender:
         self.chunk_bytes_in_flight.append(size)
         fields: list[Any] = [self.chunk, chunk_sections, None]
         if self.chunk == 1:
-            fields[2] = [log.epoch, log.last_seq_by_epoch, answers, self.reusable_up_to_seq >= 0]
+            leadership = replica.sections.leadership.pack()
+            reuses = self.reusable_up_to_seq >= 0
+            fields[2] = [log.epoch, log.last_seq_by_epoch, answers, reuses, leadership]
         elif answers:
             fields.append(answers)
         body = pack_body(fields)
@@ -198,7 +200,7 @@ def receive_chunk(replica: ReplicaContent, chunk: Chunk, source: str) -> None:
     _check_reused(replica, chunk)
     sections = replica.sections
     if chunk.snapshot_header is not None:
-        epoch, history, answers, reuses_sections = chunk.snapshot_header
+        epoch, history, answers, reuses_sections, leadership = chunk.snapshot_header
         reusable = dict(sections.sections)
         if not reuses_sections:
             quarantine(replica)
@@ -208,6 +210,7 @@ def receive_chunk(replica: ReplicaContent, chunk: Chunk, source: str) -> None:
         replica.possibly_superseded = False
         for section_id in list(sections.sections):
             sections.put_raw(section_id, None)
+        sections.lead(leadership)
         replica.reusable_sections = reusable if reuses_sections else {}
         replica.on_event(ReplicaEvent.RESYNC_BEGUN)
         replica.log.reset_to(epoch, chunk.seq, history)

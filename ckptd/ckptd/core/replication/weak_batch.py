@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from ckpt_protocol.limits import OPS_PER_UPDATE_MAX, PORTION_BYTES_MAX
 from ckpt_protocol.messages import Op
-from ckptd.core.content.sections import CORRUPTED, PreImages, SectionTable
+from ckptd.core.content.section import CORRUPTED, PreImages
+from ckptd.core.content.sections import SectionTable
 from ckptd.core.content.versions import VERSION_BYTES
 
 BATCH_SECTIONS_MAX: Final = OPS_PER_UPDATE_MAX // 2

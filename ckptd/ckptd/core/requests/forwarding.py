@@ -4,6 +4,7 @@ A request that was forwarded is sent again when the view, the directory or the l
 since no node applies it twice.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 from ckpt_protocol import codes
@@ -20,13 +21,15 @@ from ckpt_protocol.messages import (
 from ckpt_protocol.parse_answers import decode_answer, parse_opened
 from ckpt_protocol.parse_requests import (
     parse_iterate,
+    parse_leader,
+    parse_leader_track,
     parse_track,
 )
 from ckpt_protocol.parse_updates import parse_update
-from ckptd.core.client_request import READ_ONLY_KINDS, Request
+from ckptd.core.client_request import READ_ONLY_KINDS, WAITING_KINDS, Request
 from ckptd.core.containment import contain_request
 from ckptd.core.context import Context
-from ckptd.core.directory.directory import SessionEntry
+from ckptd.core.directory.entries import SessionEntry
 from ckptd.core.directory.replicator import DirectoryReplicator
 from ckptd.core.hub import Hub
 from ckptd.core.requests.reads import elements_of
@@ -55,6 +58,17 @@ DIRECTORY_WEIGHT = 8
 
 Directory requests are done one at a time, for all clients. More than 16 of one link under way would gain that
 link nothing, and would cost the others a second.
+"""
+
+
+PARSERS_OF_WAITING: Final[dict[int, Callable[[bytes], object]]] = {
+    Kind.TRACK: parse_track,
+    Kind.LEADER: parse_leader,
+    Kind.LEADER_TRACK: parse_leader_track,
+}
+"""The parsers of requests whose bodies are looked at again each time that something changes.
+
+They are checked when they arrive at a node.
 """
 
 
@@ -89,11 +103,11 @@ class Forwarding:
         """
         if type(request.origin) is str or not self.waiting.admit(request) or self._is_malformed(request):
             return
-        if request.kind == Kind.TRACK and not self._counts_as_tracker(request):
+        if request.kind in WAITING_KINDS and not self._counts_as_tracker(request):
             return
         request.forwarded_to = node_id
         self.waiting.forwarded[request.session, request.number] = request
-        if request.kind != Kind.TRACK:
+        if request.kind not in WAITING_KINDS:
             self.turns.add_unanswered(request, self._weight_of(request))
         self.resend(request)
 
@@ -166,9 +180,9 @@ class Forwarding:
             raise FrameError("a forwarded request is shorter than its header")
         kind, creation_id, first_unanswered, directory_seq = FORWARD_ROUTE.unpack_from(frame.body)
         body = frame.body[FORWARD_ROUTE.size :]
-        if kind == Kind.TRACK:
+        if kind in PARSERS_OF_WAITING:
             try:
-                parse_track(body)
+                PARSERS_OF_WAITING[kind](body)
             except RequestError as refusal:
                 raise FrameError(refusal.text) from None
         request = Request(

@@ -26,12 +26,13 @@ from ckpt_protocol.parse_requests import (
 from ckptd.core.client_request import Request
 from ckptd.core.containment import contain_request
 from ckptd.core.context import Context
-from ckptd.core.directory.directory import CheckpointEntry
+from ckptd.core.directory.entries import CheckpointEntry
 from ckptd.core.directory.replicator import DirectoryReplicator
 from ckptd.core.hub import Hub
 from ckptd.core.replication.local_replicas import LocalReplicas
 from ckptd.core.replication.replica import Replica
 from ckptd.core.requests.change_feed import ChangeFeed
+from ckptd.core.requests.leader_feed import LeaderFeed
 from ckptd.core.requests.turn_budget import Turns
 from ckptd.core.requests.waiting_requests import WaitingRequests
 from ckptd.core.work_costs import REFUSED_SHIFT
@@ -49,7 +50,7 @@ def elements_of(request: Request) -> Elements:
 
 
 class Reads:
-    """Serves READ, ITERATE, STATUS and TRACK."""
+    """Serves READ, ITERATE, STATUS and TRACK, LEADER and LEADER_TRACK."""
 
     def __init__(
         self,
@@ -67,6 +68,7 @@ class Reads:
         self.turns = turns
         self.waiting = waiting
         self.change_feed = ChangeFeed(context, hub, turns)
+        self.leader_feed = LeaderFeed(context, hub, turns, replicator, replicas)
         self.last_query_id = 0
         self.queries_until_ready: list[tuple[str, Frame]] = []
         """QUERYs of other nodes that wait until this node's active replica serves."""

@@ -24,7 +24,7 @@ from ckpt_protocol.parse_requests import (
 from ckptd.core.client_request import READ_ONLY_KINDS, Request
 from ckptd.core.containment import refuse_repeat
 from ckptd.core.context import Context
-from ckptd.core.directory.directory import CheckpointEntry
+from ckptd.core.directory.entries import CheckpointEntry
 from ckptd.core.directory.replicator import DirectoryReplicator
 from ckptd.core.hub import Hub
 from ckptd.core.replication.local_replicas import LocalReplicas
@@ -89,6 +89,7 @@ class RequestRouter:
         self.reads = Reads(context, hub, replicator, replicas, turns, self.waiting)
         self.forwarding = Forwarding(context, hub, replicator, turns, self.waiting)
         self.change_feed = self.reads.change_feed
+        self.leader_feed = self.reads.leader_feed
         self.withdrawals = Withdrawals(context, hub, replicator, replicas, turns, self.waiting)
 
     # -- dispatching
@@ -200,6 +201,8 @@ class RequestRouter:
             active.synchronize(request)
         elif request.kind in READ_KINDS:
             self.reads.serve(request, entry, replica)
+        elif request.kind in (Kind.LEADER, Kind.LEADER_TRACK):
+            self.leader_feed.serve(request, replica)
         else:
             self.answer(
                 request,
@@ -394,6 +397,7 @@ class RequestRouter:
                 del self.waiting.commit_queries[query_id]
                 self.route(request)
         self.change_feed.recheck(creation_ids)
+        self.leader_feed.recheck(creation_ids)
 
     def on_installed(self, view: View, unanswered: list[Request]) -> None:
         """Hold what waited, to send it again in the new epoch.
@@ -410,7 +414,7 @@ class RequestRouter:
             *self.waiting.commit_queries.values(),
             *self.waiting.parked.values(),
         ]
-        waiting += self.change_feed.pop_all()
+        waiting += [*self.change_feed.pop_all(), *self.leader_feed.pop_all()]
         self.waiting.forwarded, self.waiting.commit_queries, self.waiting.parked = {}, {}, {}
         self.reads.queries_until_ready.clear()
         for request in waiting:
@@ -434,6 +438,7 @@ class RequestRouter:
     def on_time(self) -> None:
         """Answer or forget what has waited for a long time."""
         self.change_feed.on_time()
+        self.leader_feed.on_time()
         if self.context.now_ns < self.recheck_ns:
             return
         self.recheck_ns = self.context.now_ns + RECHECK_PER_REQUEST_NS * (

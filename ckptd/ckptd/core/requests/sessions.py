@@ -15,6 +15,8 @@ from ckpt_protocol.parse_requests import (
     parse_active_set,
     parse_attach,
     parse_describe,
+    parse_leader,
+    parse_leader_track,
     parse_nothing,
     parse_open,
     parse_operate,
@@ -40,11 +42,13 @@ _HANDLE_KINDS = {
     Kind.ITERATE: SA_CKPT_CHECKPOINT_READ | OPENED_WITH_B01_RULES,
     Kind.STATUS: 0,
     Kind.TRACK: SA_CKPT_CHECKPOINT_READ,
+    Kind.LEADER: 0,
+    Kind.LEADER_TRACK: 0,
     Kind.SYNCHRONIZE: SA_CKPT_CHECKPOINT_WRITE,
 }
 """Requests about one checkpoint through a handle, and the open flag that each needs."""
 
-_CHECKED_HERE = (Kind.TRACK, Kind.STATUS, Kind.SYNCHRONIZE)
+_CHECKED_HERE = (Kind.TRACK, Kind.STATUS, Kind.SYNCHRONIZE, Kind.LEADER, Kind.LEADER_TRACK)
 _DIRECTORY_KINDS = (Kind.DETACH, Kind.OPEN, Kind.CLOSE, Kind.UNLINK, Kind.RETENTION_SET, Kind.ACTIVE_SET)
 
 ONE_SESSION: Final = "a connection can have one session, and this one has a different one"
@@ -155,6 +159,12 @@ class Sessions:
     def _check_rare(self, kind: int, body: bytes, creation_id: int) -> None:
         if kind == Kind.TRACK:
             parse_track(body)
+            return
+        if kind == Kind.LEADER:
+            parse_leader(body)
+            return
+        if kind == Kind.LEADER_TRACK:
+            parse_leader_track(body)
             return
         parse_nothing(kind, body)
         if kind == Kind.SYNCHRONIZE and self._is_sync(creation_id):

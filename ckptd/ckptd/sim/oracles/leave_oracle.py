@@ -7,7 +7,7 @@ node may name anything.
 
 from typing import Final
 
-from ckptd.core.directory.directory import CheckpointEntry
+from ckptd.core.directory.entries import CheckpointEntry
 from ckptd.core.node import Node
 from ckptd.sim.world.host import Host
 from ckptd.sim.world.world import Violation, World

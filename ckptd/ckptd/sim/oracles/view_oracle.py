@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from ckptd.core.directory.directory import CheckpointEntry
+from ckptd.core.directory.entries import CheckpointEntry
 from ckptd.core.node import Node
 from ckptd.core.replication.replica import Replica
 from ckptd.core.settings import MILLISECOND_NS

@@ -1,0 +1,69 @@
+"""The rows of the directory: checkpoints and sessions."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ckptd.core.directory.attributes import Attributes
+from ckptd.core.reply_cache import ReplyCache
+
+
+class NamedLeader(NamedTuple):
+    """Who leads a checkpoint, or is to lead it next, so that no other may write.
+
+    The directory names it for the sake of UNLINK; whose updates are accepted is decided by the checkpoint's
+    own updates.
+    """
+
+    session: int
+    handle: int
+    secret: int
+    shown: str
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Its session and handle."""
+        return self.session, self.handle
+
+
+@dataclass(slots=True)
+class CheckpointEntry:
+    """One checkpoint."""
+
+    creation_id: int
+    name: bytes
+    attributes: Attributes
+    retention_ns: int
+    replicas: dict[str, bool]
+    """By node id: True if that replica is in sync."""
+    active: str | None
+    activation_seq: int = 0
+    """The directory's seq when the active replica was last placed. A report says which placing it is for."""
+    opens: dict[tuple[int, int], int] = field(default_factory=dict)
+    unlinked: bool = False
+    last_closed_ns: int = 0
+    created_ns: int = 0
+    """When it was created (ns since 1970), which is also the time of its default section's first update."""
+    retention_seq: int = 0
+    """The directory's seq when the current retention began. An open or a new duration ends that retention."""
+    last_in_sync: dict[str, int] = field(default_factory=dict)
+    """While no member is in sync: the nodes that were in sync last, each with its incarnation."""
+    leader: NamedLeader | None = None
+
+    @property
+    def in_sync(self) -> list[str]:
+        """The nodes whose replicas are in sync, sorted."""
+        return sorted(node_id for node_id, in_sync in self.replicas.items() if in_sync)
+
+
+@dataclass(slots=True)
+class SessionEntry:
+    """A client's session: where it is attached, what it has open, and its answers."""
+
+    node_id: str
+    generation: int
+    migrated_seq: int = field(default=0, compare=False)
+    """The directory's seq when the session last migrated from another node; 0 if this member does not know.
+    It is not sent with the directory."""
+    opens: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """By handle: creation id and open flags."""
+    answers: ReplyCache = field(default_factory=ReplyCache)

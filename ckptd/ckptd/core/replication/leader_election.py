@@ -1,0 +1,331 @@
+"""Leader election: which program leads a checkpoint, decided by its active replica (ADR 32).
+
+Who leads and who waits is part of the checkpoint's content (`content.leadership`). Each change of it is an
+update, in sequence with all others. So whether an update is the leader's is decided at its place in the
+sequence, and a late one is refused whatever any clock says.
+
+The leader leaves when it resigns, when its handle is closed (its session ends when its process dies), when an
+operator revokes its leadership, or when nothing was heard of it for its ttl. The next one is granted the
+leadership once the directory names it: the coordinator then knows whose UNLINK it may accept.
+"""
+
+from typing import Final
+
+from ckpt_protocol import codes
+from ckpt_protocol.body_codec import pack_body
+from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_WRITE
+from ckpt_protocol.errors import RequestError
+from ckpt_protocol.field_checks import U64_MAX
+from ckpt_protocol.limits import (
+    LEADER_HOST_BYTES_MAX,
+    LEADER_NAME_BYTES_MAX,
+    LEADER_TTL_NS_MAX,
+    LEADER_TTL_NS_MIN,
+    PID_MAX,
+    WAITING_TO_LEAD_MAX,
+)
+from ckpt_protocol.messages import EndReason, Op, answer_error, answer_ok
+from ckpt_protocol.parse_updates import Ops
+from ckptd.core.client_request import Request
+from ckptd.core.content.leadership import Candidate, Leader, Leadership, version_at
+from ckptd.core.content.replica_content import ReplicaContent
+from ckptd.core.directory.directory import DirectoryOp
+from ckptd.core.directory.entries import CheckpointEntry, NamedLeader
+from ckptd.core.hub import Hub
+from ckptd.core.replication.ordering import Ordering
+from ckptd.core.settings import EVERY_NODE_MUST, MILLISECOND_NS, SECOND_NS, FeatureLevel
+
+FAIL_OVER_NS: Final = 1_500 * MILLISECOND_NS
+"""How long a leader may be without a node after the lease and the grace: it looks for another one."""
+
+DRIFT_SHIFT: Final = 6
+"""A leadership lasts this part of its ttl longer here than at the leader (1/64), since clocks differ."""
+
+DRIFT_NS: Final = 10 * MILLISECOND_NS
+
+REPEAT_NS: Final = 250 * MILLISECOND_NS
+"""How often the directory is asked again to name the next leader."""
+
+ALONE: Final = (Op.LEAD, Op.RESIGN, Op.REVOKE)
+_TOKEN: Final = Op.TOKEN
+
+_REASONS: Final = {
+    EndReason.RESIGNED: "it resigned",
+    EndReason.CLOSED: "it closed its handle, or its process died",
+    EndReason.NOT_RENEWED: "it has not renewed for its ttl",
+    EndReason.REVOKED: "an operator revoked it",
+}
+
+
+class LeaderElection(Ordering):
+    """Who leads one checkpoint, and who leads it next, at its active replica."""
+
+    __slots__ = ("entry", "heard_ns", "propose", "proposed_ns", "settling")
+
+    def __init__(self, replica: ReplicaContent, hub: Hub) -> None:
+        super().__init__(replica, hub)
+        self.propose = hub.propose
+        self.entry: CheckpointEntry | None = None
+        """The checkpoint in the directory: its open handles, and the leader that the directory names."""
+        self.heard_ns = self.context.now_ns
+        """When the leader was last heard, or when the count of its ttl began again."""
+        self.proposed_ns = -REPEAT_NS
+        self.settling: list[tuple[Request, bytes]] = []
+        """What is done, and is answered once the directory no longer names the leader: RESIGN and REVOKE."""
+
+    @property
+    def leadership(self) -> Leadership:
+        return self.replica.sections.leadership
+
+    # -- updates
+
+    def judge(self, request: Request, ops: Ops) -> Ops | None:
+        """Return the changes of an update that may be made; None if it was answered. Raises: RequestError."""
+        last = ops[-1]
+        if last[0] == _TOKEN:
+            return self._admit_token(request, ops)
+        if last[0] in ALONE:
+            if len(ops) > 1:
+                text = "to lead, to resign and to revoke are updates of their own"
+                raise RequestError(codes.INVALID_PARAM, text, len(ops) - 1)
+            self._check_feature_level()
+            if last[0] == Op.LEAD:
+                self._enqueue(request, last)
+            elif last[0] == Op.RESIGN:
+                self._resign(request, last[1], last[2])
+            else:
+                self._revoke(request, last[1], last[2])
+            return None
+        leader = self.leadership.leader
+        if leader is not None and leader.program.exclusive:
+            self.store_refusal(request, answer_error(codes.ACCESS, f"{leader.program.shown} leads"))
+            return None
+        return ops
+
+    def _admit_token(self, request: Request, ops: Ops) -> Ops | None:
+        if len(ops) == 1:
+            raise RequestError(codes.INVALID_PARAM, "an update with a token changes something as well")
+        self._check_feature_level()
+        _, epoch, seq, secret, lineage = ops[-1]
+        leader = self.leadership.leader
+        if leader is None or (leader.epoch, leader.seq, leader.program.secret) != (epoch, seq, secret):
+            now = "nobody leads" if leader is None else f"{leader.program.shown} leads"
+            text = f"the leadership with this token has ended; now {now}"
+            self.store_refusal(request, answer_error(codes.ACCESS, text))
+            return None
+        own_lineage = 0 if self.replica.sync else self.lineage
+        if lineage != own_lineage:
+            # Never stored: no duplicate of this request will ever have the right lineage.
+            text = "the active replica was lost, and the newest updates may be lost with it"
+            self.answer(request, pack_body([codes.ACCESS, -1, text, own_lineage]))
+            return None
+        self.heard_ns = self.context.now_ns
+        if self.leadership.lineage != lineage:
+            self._change_leadership(self.leadership._replace(lineage=lineage))
+        return Ops(ops[:-1])
+
+    def _check_feature_level(self) -> None:
+        if self.context.feature_level < FeatureLevel.TAKEOVER:
+            raise RequestError(codes.NOT_SUPPORTED, f"leadership is not served: {EVERY_NODE_MUST}")
+
+    def _enqueue(self, request: Request, op: list[object]) -> None:
+        candidate = self._candidate(request, op)
+        leadership = self.leadership
+        if leadership.position_of(candidate.key) is None:
+            if len(leadership.waiting) >= WAITING_TO_LEAD_MAX:
+                text = f"{WAITING_TO_LEAD_MAX} programs wait to lead this checkpoint already"
+                raise RequestError(codes.NO_RESOURCES, text)
+            leadership = leadership._replace(waiting=(*leadership.waiting, candidate))
+        self._change_leadership(leadership, request)
+        self.succeed()
+
+    def _candidate(self, request: Request, op: list[object]) -> Candidate:
+        """Check LEAD. Raises: RequestError."""
+        _, handle, secret, ttl_ns, exclusive, allow_loss, name, host, pid = op
+        candidate = Candidate(request.session, handle, secret, ttl_ns, exclusive, name, host, pid)  # type: ignore[arg-type]
+        settings = self.context.settings
+        least_ns = LEADER_TTL_NS_MIN
+        if not allow_loss:
+            least_ns = max(least_ns, settings.lease_ns + settings.grace_ns + FAIL_OVER_NS)
+        if not least_ns <= candidate.ttl_ns <= LEADER_TTL_NS_MAX:
+            shortest, longest = least_ns / SECOND_NS, LEADER_TTL_NS_MAX // SECOND_NS
+            text = f"a ttl must be from {shortest} s to {longest} s"
+            if not allow_loss and candidate.ttl_ns >= LEADER_TTL_NS_MIN:
+                text += ", or a fail-over may end the leadership (allow_loss_on_failover)"
+            raise RequestError(codes.INVALID_PARAM, text)
+        if not 0 < candidate.secret <= U64_MAX or not 0 <= candidate.pid <= PID_MAX:
+            raise RequestError(codes.INVALID_PARAM, "a secret or a process id is out of range")
+        for value, what, most in (
+            (candidate.name, "name", LEADER_NAME_BYTES_MAX),
+            (candidate.host, "host", LEADER_HOST_BYTES_MAX),
+        ):
+            if len(value.encode(errors="replace")) > most:
+                raise RequestError(codes.INVALID_PARAM, f"a program's {what} exceeds {most} bytes")
+        flags = self.entry.opens.get(candidate.key) if self.entry is not None else None
+        if flags is None:
+            raise RequestError(codes.BAD_HANDLE, "the handle to lead with is not open")
+        if not flags & SA_CKPT_CHECKPOINT_WRITE:
+            raise RequestError(codes.ACCESS, "the handle to lead with was not opened for writing")
+        return candidate
+
+    def _resign(self, request: Request, handle: int, successor: str | None) -> None:
+        leadership, key = self.leadership, (request.session, handle)
+        place = leadership.position_of(key)
+        if place is None:
+            self._change_leadership(leadership, request)
+            return
+        if place:
+            waiting = tuple(candidate for candidate in leadership.waiting if candidate.key != key)
+            self._change_leadership(leadership._replace(waiting=waiting), request)
+            self.succeed()
+            return
+        if successor is not None:
+            named = [candidate for candidate in leadership.waiting if candidate.name == successor]
+            if not named:
+                raise RequestError(codes.NOT_EXIST, f"no program with the name {successor!r} waits to lead")
+            others = (candidate for candidate in leadership.waiting if candidate is not named[0])
+            leadership = leadership._replace(waiting=(named[0], *others))
+        self._end_leadership(leadership, EndReason.RESIGNED, request)
+
+    def _revoke(self, request: Request, epoch: int, seq: int) -> None:
+        leadership = self.leadership
+        leader = leadership.leader
+        if leader is None or (leader.epoch, leader.seq) != (epoch, seq):
+            raise RequestError(codes.NOT_EXIST, "the leadership with this token has ended")
+        self._end_leadership(leadership, EndReason.REVOKED, request)
+
+    # -- renewals
+
+    def renew_leadership(self, key: tuple[int, int], epoch: int, seq: int) -> None:
+        """The leader with this handle and token was heard: its ttl begins again."""
+        leader = self.leadership.leader
+        if leader is not None and leader.program.key == key and (leader.epoch, leader.seq) == (epoch, seq):
+            self.heard_ns = self.context.now_ns
+
+    def restart_ttl(self) -> None:
+        """Begin the count of the leader's ttl again: this node could not hear the leader until now."""
+        self.heard_ns = self.context.now_ns
+
+    @property
+    def ends_ns(self) -> int | None:
+        """When the leadership ends unless the leader is heard, by this node's clock."""
+        leader = self.leadership.leader
+        if leader is None:
+            return None
+        ttl_ns = leader.program.ttl_ns
+        return self.heard_ns + ttl_ns + (ttl_ns >> DRIFT_SHIFT) + DRIFT_NS
+
+    # -- who is next
+
+    @property
+    def leadership_settled(self) -> bool:
+        """Return True if nothing is led, nothing waits, and the directory names no leader."""
+        leadership, entry = self.leadership, self.entry
+        return (
+            leadership.leader is None
+            and not leadership.waiting
+            and not self.settling
+            and (entry is None or entry.leader is None)
+        )
+
+    def on_entry(self, entry: CheckpointEntry) -> None:
+        """Take the checkpoint in the directory, or a change of it."""
+        self.entry = entry
+        if not self.leadership_settled:
+            self.succeed()
+
+    def succeed(self) -> None:
+        """End a leadership that is over, forget those that have left, and let the next one lead."""
+        entry, context = self.entry, self.context
+        if entry is None or not self.ready or not context.serving():
+            return
+        self.arm_timers()
+        leadership = self.leadership
+        waiting = tuple(candidate for candidate in leadership.waiting if candidate.key in entry.opens)
+        remaining = leadership
+        if len(waiting) < len(leadership.waiting):
+            remaining = leadership._replace(waiting=waiting)
+        leader, ends_ns = leadership.leader, self.ends_ns
+        if leader is not None and leader.program.key not in entry.opens:
+            self._end_leadership(remaining, EndReason.CLOSED)
+        elif ends_ns is not None and context.now_ns >= ends_ns:
+            self._end_leadership(remaining, EndReason.NOT_RENEWED)
+        else:
+            if remaining is not leadership:
+                self._change_leadership(remaining)
+            self._grant_next(entry)
+
+    def _grant_next(self, entry: CheckpointEntry) -> None:
+        """Let the first in the queue lead, if there is no leader and once the directory names it."""
+        leadership, context = self.leadership, self.context
+        leader, first = leadership.leader, leadership.waiting[:1]
+        program = leader.program if leader is not None else first[0] if first else None
+        named = program.key if program is not None and program.exclusive else None
+        if named != (entry.leader.key if entry.leader is not None else None):
+            self._have_named(entry, program if named is not None else None)
+            return
+        self._settle()
+        if leader is None and program is not None:
+            epoch, seq = context.epoch, self.next_seq()
+            lineage = 0 if self.replica.sync else self.lineage
+            lost = bool(leadership.ended) and lineage != leadership.lineage
+            granted = Leader(epoch, seq, context.wall_ns, lost, program)
+            self.heard_ns = context.now_ns
+            self._log_leader(f"{program.shown} leads")
+            self._change_leadership(
+                leadership._replace(leader=granted, waiting=leadership.waiting[1:], lineage=lineage)
+            )
+        if self.ends_ns is not None:
+            context.wake_at(self.ends_ns)
+
+    def _have_named(self, entry: CheckpointEntry, program: Candidate | None) -> None:
+        """Have the directory name the next leader, or none. It is asked again until it does."""
+        now_ns = self.context.now_ns
+        if now_ns >= self.proposed_ns + REPEAT_NS:
+            self.proposed_ns = now_ns
+            named = NamedLeader(0, 0, 0, "")
+            if program is not None:
+                named = NamedLeader(program.session, program.handle, program.secret, program.shown)
+            operation = [DirectoryOp.LEADER, entry.creation_id, self.activation_seq, *named]
+            self.propose(operation)
+        self.context.wake_at(self.proposed_ns + REPEAT_NS)
+
+    def _settle(self) -> None:
+        """Answer the requests that have waited for the directory."""
+        settling, self.settling = self.settling, []
+        for request, answer in settling:
+            self.answer_after_commit(request, answer)
+
+    def take_settling(self) -> list[Request]:
+        """Remove and return the requests that wait for the directory: the active role ends."""
+        settling, self.settling = self.settling, []
+        return [request for request, _ in settling]
+
+    # -- changes
+
+    def _end_leadership(self, leadership: Leadership, reason: int, request: Request | None = None) -> None:
+        """End the leadership, as an update; answer a request with that once the directory knows it, too."""
+        assert leadership.leader is not None
+        self._log_leader(f"{leadership.leader.program.shown} leads no more: {_REASONS[reason]}")
+        answer = self._change_leadership(leadership.end(reason, self.context.wall_ns), request, settles=True)
+        if request is not None:
+            self.settling.append((request, answer))
+        self.proposed_ns = -REPEAT_NS
+        self.succeed()
+
+    def _change_leadership(
+        self, leadership: Leadership, request: Request | None = None, settles: bool = False
+    ) -> bytes:
+        """Order the update that makes this the leadership, and answer a request with it, unless it settles.
+
+        Return the answer.
+        """
+        version = version_at(self.context.epoch, self.next_seq())
+        answer = answer_ok([version])
+        operation = [Op.LEADERSHIP, leadership._replace(version=version).pack()]
+        self.order(Ops([operation]), request, answer, answers=not settles)
+        self.context.newly_led[self.replica.creation_id] = None
+        return answer
+
+    def _log_leader(self, text: str) -> None:
+        self.context.log(f"checkpoint {self.replica.name.decode(errors='replace')!r}: {text}")
