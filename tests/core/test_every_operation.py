@@ -6,9 +6,11 @@ import pytest
 
 from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.constants import SA_TIME_END
+from ckpt_protocol.errors import RequestError
 from ckpt_protocol.messages import Op
 from ckpt_protocol.parse_updates import Ops
 from ckptd.core.content import sections
+from ckptd.core.content.leadership import Leadership
 from ckptd.core.content.memory_growth import growth_of
 from ckptd.core.content.sections import SectionTable
 from ckptd.core.content.update_log import Update
@@ -26,10 +28,18 @@ SAMPLES: dict[int, list[Any]] = {
     Op.REMOVE: [Op.REMOVE, b"k"],
     Op.PIECE: [Op.PIECE, b"k", 2, 0, b"vv", SA_TIME_END, 0],
     Op.REQUIRE: [Op.REQUIRE, b"k", True],
+    Op.LEAD: [Op.LEAD, 1, 2, 5 * 10**9, True, False, "app", "host", 7],
+    Op.RESIGN: [Op.RESIGN, 1, None],
+    Op.REVOKE: [Op.REVOKE, 1, 2],
+    Op.TOKEN: [Op.TOKEN, 1, 2, 3, 0],
+    Op.LEADERSHIP: [Op.LEADERSHIP, Leadership(version=5).pack()],
 }
-KEEPS_ITS_SIZE = (Op.EXPIRATION_SET, Op.REQUIRE)
-CHANGES_NO_DATA = (Op.EXPIRATION_SET, Op.REQUIRE)
-OF_THE_SERVICE = (Op.REMOVE, Op.PIECE)
+OF_LEADERS = (Op.LEAD, Op.RESIGN, Op.REVOKE, Op.TOKEN)
+"""They are done, or compared, before the sections are looked at. There they are in a wrong place."""
+
+KEEPS_ITS_SIZE = (Op.EXPIRATION_SET, Op.REQUIRE, *OF_LEADERS)
+CHANGES_NO_DATA = (Op.EXPIRATION_SET, Op.REQUIRE, Op.LEADERSHIP, *OF_LEADERS)
+OF_THE_SERVICE = (Op.REMOVE, Op.PIECE, Op.LEADERSHIP)
 """Not counted: a client's update was counted when it was gathered."""
 
 NUMBERS = sorted({number for name, number in vars(Op).items() if name.isupper()})
@@ -47,6 +57,11 @@ def test_every_operation_is_applied_counted_and_reported(number: int) -> None:
     assert number in sections._HANDLERS
     if number not in OF_THE_SERVICE:
         assert bool(growth_of(Ops([op]), table)) == (number not in KEEPS_ITS_SIZE)
+    if number in OF_LEADERS:
+        with pytest.raises(RequestError):
+            table.apply(Ops([op]), 2, 2, {})
+    else:
+        table.apply(Ops([[*op]]), 2, 2, {})
     body = pack_body([op]) if number not in OF_THE_SERVICE else pack_body([[op], []])
     update = Update(1, 2, 1, 0 if number in OF_THE_SERVICE else 5, 1, 1, body)
     assert bool(_changes_of(update, 2, 5, weak=False)) == (number not in CHANGES_NO_DATA)

@@ -124,7 +124,7 @@ def test_a_leadership_outlives_the_active_replica(flags: int) -> None:
 
 
 @pytest.mark.parametrize("flags", ALL_KINDS)
-def test_a_new_leader_is_told_that_data_may_be_lost(flags: int) -> None:
+def test_the_grant_of_a_new_leader_says_that_data_may_be_lost(flags: int) -> None:
     cluster, one, two = two_programs(flags)
     assert one.try_write(b"k", b"1").code == codes.OK
     active = cluster.active()
@@ -238,7 +238,7 @@ def test_a_leader_that_closes_its_handle_leads_no_more() -> None:
     two.take_up()
 
 
-def test_a_leadership_that_excludes_nobody_gives_a_token_only() -> None:
+def test_a_leadership_that_is_not_exclusive_gives_a_token_only() -> None:
     cluster = three_nodes()
     one = Program(cluster, "a", "one").lead(exclusive=False)
     two = Program(cluster, "b", "two")
@@ -272,7 +272,7 @@ def test_only_the_leader_unlinks() -> None:
     assert one.try_write(b"k", b"v").code == codes.OK, "it still leads what it has open"
 
 
-def test_after_a_resignation_anybody_may_unlink() -> None:
+def test_after_a_resignation_any_client_may_unlink() -> None:
     cluster = three_nodes()
     other = cluster.client("b")
     one = Program(cluster, "a", "one").lead()
@@ -340,7 +340,7 @@ def test_an_outage_of_the_cluster_ends_no_leadership() -> None:
 
 
 @pytest.mark.parametrize("flags", ALL_KINDS[1:])
-def test_nothing_is_said_of_a_leadership_before_every_replica_has_it(flags: int) -> None:
+def test_no_answer_shows_a_leadership_before_every_replica_has_it(flags: int) -> None:
     cluster = three_nodes()
     one = Program(cluster, "a", "one", flags)
     cluster.until(cluster.active)
@@ -358,7 +358,7 @@ def test_nothing_is_said_of_a_leadership_before_every_replica_has_it(flags: int)
     one.take_up()
 
 
-def test_a_replica_that_joins_knows_who_leads() -> None:
+def test_a_replica_that_joins_has_the_leadership_too() -> None:
     cluster, one, two = two_programs()
     cluster.kill("a")
     assert one.try_write(b"k", b"1").code == codes.OK
@@ -449,7 +449,7 @@ def test_a_handle_for_reading_does_not_lead_but_asks() -> None:
         [[Op.LEADERSHIP, b""]],
     ],
 )
-def test_what_stands_in_a_wrong_place_is_refused(ops: list[Any]) -> None:
+def test_what_is_in_a_wrong_place_is_refused(ops: list[Any]) -> None:
     cluster = three_nodes()
     table = cluster.client("a").open()
     assert table.try_update(*ops).code == codes.INVALID_PARAM

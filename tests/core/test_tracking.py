@@ -551,7 +551,7 @@ def test_the_changes_have_the_numbers_of_the_protocol() -> None:
 @pytest.mark.parametrize("at", ["a", "b"])
 def test_trackers_that_wait_are_bounded(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """100,000 TRACKs of one client were all looked at with each heartbeat, until the node missed its own."""
-    for module in ("requests.change_feed", "requests.turn_budget", "operations.resource_usage"):
+    for module in ("requests.waiting_reads", "requests.turn_budget", "operations.resource_usage"):
         monkeypatch.setattr(f"ckptd.core.{module}.TRACKERS_MAX", 20)
     cluster = three_nodes(share_of_limits=1)
     table = cluster.client("a").open(flags=SA_CKPT_WR_ACTIVE_REPLICA)
@@ -574,7 +574,7 @@ def test_trackers_that_wait_are_bounded(at: str, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("at", ["a", "b"])
 def test_one_client_has_its_share_of_the_trackers(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The others find room, and so does it once its own were answered, repeated or given up."""
-    for module in ("requests.change_feed", "requests.turn_budget", "operations.resource_usage"):
+    for module in ("requests.waiting_reads", "requests.turn_budget", "operations.resource_usage"):
         monkeypatch.setattr(f"ckptd.core.{module}.TRACKERS_MAX", 20)
     cluster = three_nodes()
     table = cluster.client("a").open(flags=SA_CKPT_WR_ACTIVE_REPLICA)
@@ -700,7 +700,7 @@ def test_a_tracker_that_is_withdrawn_from_its_lane_is_not_counted(monkeypatch: p
 
 
 def test_trackers_whose_time_is_over_are_answered_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ckptd.core.requests.change_feed.ANSWERS_PER_EVENT_MAX", 5)
+    monkeypatch.setattr("ckptd.core.requests.waiting_reads.ANSWERS_PER_EVENT_MAX", 5)
     cluster = nodes("a")
     tracker = cluster.client("a").open()
     sequence, _, lineage = tracker.call(Kind.TRACK, None, 0).payload

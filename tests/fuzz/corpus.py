@@ -91,6 +91,13 @@ def _use(cluster: Cluster, at: str = "a") -> None:
         table.status()
         table.call(Kind.RETENTION_SET, 10**9)
         table.set_active()
+        table.update([Op.LEAD, table.handle, 9, 5 * 10**9, False, False, "app", "host", 7])
+        cluster.run(50)
+        version, leader, _, lineage, *_ = table.call(Kind.LEADER, table.handle, 0, 0, True).payload
+        table.begin(Kind.LEADER_TRACK, table.handle, version)
+        table.update([Op.PUT, b"k", b"led", None], [Op.TOKEN, *leader[:2], 9, lineage])
+        table.try_update([Op.REVOKE, 1, 1])
+        table.update([Op.RESIGN, table.handle, None])
         passed_on = other.open_existing(name)
         passed_on.write(b"m", b"of the other")
         passed_on.update([Op.DELETE, b"m"])

@@ -17,7 +17,7 @@ from ckpt_protocol.constants import (
     SA_CKPT_WR_ACTIVE_REPLICA,
     SA_CKPT_WR_ACTIVE_REPLICA_WEAK,
 )
-from ckpt_protocol.messages import Kind
+from ckpt_protocol.messages import Kind, Op
 
 CLIENT: Final = "client"
 NEW_CLIENT: Final = "client without a session"
@@ -89,6 +89,8 @@ def _pending() -> Place:
     opened[0].begin_write(b"k", b"pending")
     opened[0].begin_read(b"k")
     opened[0].begin(Kind.TRACK, None, 0)
+    opened[0].begin(Kind.UPDATE, [Op.LEAD, opened[0].handle, 9, 5 * 10**9, True, False, "app", "host", 7])
+    opened[0].begin(Kind.LEADER_TRACK, opened[0].handle, 0)
     cluster.run(1)
     return Place(cluster, "a", ("b", "c"), opened, serves=False)
 

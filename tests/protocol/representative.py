@@ -51,6 +51,7 @@ DIRECTORY: Final = [
     [[77, "a", 1, [[2, CREATION_ID, 7]], 2, [[2, 9, b"\x91\x01"]]]],
     [["a", 11], ["b", 22]],
 ]
+SECRET: Final = 2**64 - 1
 UPDATE: Final = [[Op.PUT, b"key", b"value", None]]
 
 
@@ -115,6 +116,15 @@ _REQUESTS: Final = [
     _frame("OPERATE", 15, 0, 15, ["accept-loss", "b"]),
     _frame("TRACK", 16, 2, 17, [None, 0], "begin"),
     _frame("TRACK", 18, 2, 17, [(1 << 40) + 7, 3], "on"),
+    _frame(
+        "UPDATE", 19, 2, 19, [[Op.LEAD, 2, 2**64 - 1, 5 * 10**9, True, False, "app", "host-a", 99]], "LEAD"
+    ),
+    _frame("UPDATE", 20, 2, 19, [[Op.RESIGN, 2, "app"]], "RESIGN"),
+    _frame("UPDATE", 21, 2, 19, [[Op.REVOKE, 5, 17]], "REVOKE"),
+    _frame("UPDATE", 22, 2, 19, [*UPDATE, [Op.TOKEN, 5, 17, SECRET, 0]], "TOKEN"),
+    _frame("UPDATE", 23, 2, 19, [[Op.REQUIRE, b"key", None], *UPDATE], "REQUIRE"),
+    _frame("LEADER", 24, 2, 24, [2, 5, 17, False]),
+    _frame("LEADER_TRACK", 25, 2, 24, [2, (5 << 40) + 17]),
 ]
 
 _ANSWERS: Final = [

@@ -107,6 +107,8 @@ KINDS = {
     "PING": 23,
     "OPERATE": 24,
     "TRACK": 25,
+    "LEADER": 26,
+    "LEADER_TRACK": 27,
     "ANSWER": 30,
     "HEARTBEAT": 40,
     "FORWARD": 50,
@@ -149,6 +151,11 @@ OPS = {
     "REMOVE": 8,
     "PIECE": 9,
     "REQUIRE": 10,
+    "LEAD": 11,
+    "RESIGN": 12,
+    "REVOKE": 13,
+    "TOKEN": 14,
+    "LEADERSHIP": 15,
 }
 
 LIMITS = {

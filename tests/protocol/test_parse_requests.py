@@ -34,6 +34,8 @@ PARSERS: dict[str, Any] = {
     "PING": lambda body: parse_requests.parse_nothing(Kind.PING, body),
     "OPERATE": parse_requests.parse_operate,
     "TRACK": parse_requests.parse_track,
+    "LEADER": parse_requests.parse_leader,
+    "LEADER_TRACK": parse_requests.parse_leader_track,
     "routed ATTACH": parse_requests.parse_routed_attach,
     "routed CLOSE": lambda body: parse_requests.parse_of_handle(Kind.CLOSE, body),
     "routed RETENTION_SET": lambda body: parse_requests.parse_of_handle(Kind.RETENTION_SET, body),
@@ -65,6 +67,8 @@ OPS = st.one_of(
     st.tuples(st.just(Op.EXPIRATION_SET), IDS, NUMBERS),
     st.tuples(st.just(Op.PUT), IDS, IDS, st.none() | NUMBERS),
     st.tuples(st.just(Op.PATCH), IDS, NUMBERS, IDS, st.none() | NUMBERS),
+    st.tuples(st.just(Op.RESIGN), NUMBERS, st.none() | st.text(max_size=4)),
+    st.tuples(st.just(Op.TOKEN), NUMBERS, NUMBERS, NUMBERS, NUMBERS),
 ).map(list)
 
 

@@ -38,6 +38,7 @@ class Context:
         "feature_level",
         "full_nodes",
         "incarnation",
+        "leaderless",
         "lease_until_ns",
         "newly_led",
         "newly_visible",
@@ -83,6 +84,8 @@ class Context:
         self.acks: dict[tuple[str, int], int] = {}
         self.newly_visible: dict[int, None] = {}
         """Tracked checkpoints in which this event made something visible."""
+        self.leaderless: dict[int, None] = {}
+        """Checkpoints, active here, that a program waits to lead and none leads."""
         self.newly_led: dict[int, None] = {}
         """Checkpoints in which this event changed who leads, or who waits to."""
         self.deadline_ns = now_ns

@@ -86,6 +86,8 @@ class Alarms:
         self._set("unavailable", self._unavailable_text(directory) if self.unavailable else "")
         closed = {each: None for each in self.context.stops.closed if each in directory.checkpoints}
         self._set("closed", self._closed_text(directory, closed) if closed else "")
+        leaderless = {each: None for each in self.context.leaderless if each in directory.checkpoints}
+        self._set("leaderless", self._leaderless_text(directory, leaderless) if leaderless else "")
 
     def current(self, directory: Directory) -> dict[str, str]:
         """Return the alarms, and the conditions that become alarms if they last for a lease.
@@ -114,6 +116,9 @@ class Alarms:
             f"not served, because {why}: {names_of(directory, closed)}; unlink it, or have it tried "
             "again (ckptctl cluster retry)"
         )
+
+    def _leaderless_text(self, directory: Directory, leaderless: dict[int, None]) -> str:
+        return f"programs wait to lead, and none leads: {names_of(directory, leaderless)}"
 
     def _set(self, name: str, text: str) -> None:
         context = self.context

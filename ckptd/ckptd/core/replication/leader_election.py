@@ -98,7 +98,7 @@ class LeaderElection(Ordering):
             return None
         leader = self.leadership.leader
         if leader is not None and leader.program.exclusive:
-            self.store_refusal(request, answer_error(codes.ACCESS, f"{leader.program.shown} leads"))
+            self._refuse(request, f"{leader.program.shown} leads")
             return None
         return ops
 
@@ -111,7 +111,7 @@ class LeaderElection(Ordering):
         if leader is None or (leader.epoch, leader.seq, leader.program.secret) != (epoch, seq, secret):
             now = "nobody leads" if leader is None else f"{leader.program.shown} leads"
             text = f"the leadership with this token has ended; now {now}"
-            self.store_refusal(request, answer_error(codes.ACCESS, text))
+            self._refuse(request, text)
             return None
         own_lineage = 0 if self.replica.sync else self.lineage
         if lineage != own_lineage:
@@ -123,6 +123,10 @@ class LeaderElection(Ordering):
         if self.leadership.lineage != lineage:
             self._change_leadership(self.leadership._replace(lineage=lineage))
         return Ops(ops[:-1])
+
+    def _refuse(self, request: Request, text: str) -> None:
+        self.context.count("writes_of_others_refused")
+        self.store_refusal(request, answer_error(codes.ACCESS, text))
 
     def _check_feature_level(self) -> None:
         if self.context.feature_level < FeatureLevel.TAKEOVER:
@@ -272,6 +276,7 @@ class LeaderElection(Ordering):
             granted = Leader(epoch, seq, context.wall_ns, lost, program)
             self.heard_ns = context.now_ns
             self._log_leader(f"{program.shown} leads")
+            context.count("leaders_granted")
             self._change_leadership(
                 leadership._replace(leader=granted, waiting=leadership.waiting[1:], lineage=lineage)
             )
@@ -298,6 +303,7 @@ class LeaderElection(Ordering):
 
     def take_settling(self) -> list[Request]:
         """Remove and return the requests that wait for the directory: the active role ends."""
+        self.context.leaderless.pop(self.replica.creation_id, None)
         settling, self.settling = self.settling, []
         return [request for request, _ in settling]
 
@@ -307,6 +313,7 @@ class LeaderElection(Ordering):
         """End the leadership, as an update; answer a request with that once the directory knows it, too."""
         assert leadership.leader is not None
         self._log_leader(f"{leadership.leader.program.shown} leads no more: {_REASONS[reason]}")
+        self.context.count("leaders_ended")
         answer = self._change_leadership(leadership.end(reason, self.context.wall_ns), request, settles=True)
         if request is not None:
             self.settling.append((request, answer))
@@ -324,7 +331,13 @@ class LeaderElection(Ordering):
         answer = answer_ok([version])
         operation = [Op.LEADERSHIP, leadership._replace(version=version).pack()]
         self.order(Ops([operation]), request, answer, answers=not settles)
-        self.context.newly_led[self.replica.creation_id] = None
+        creation_id, context = self.replica.creation_id, self.context
+        context.newly_led[creation_id] = None
+        if leadership.leader is not None or not leadership.waiting:
+            context.leaderless.pop(creation_id, None)
+        elif creation_id not in context.leaderless:
+            context.leaderless[creation_id] = None
+            context.count("leaderless")
         return answer
 
     def _log_leader(self, text: str) -> None:
