@@ -484,3 +484,13 @@ def test_a_collocated_checkpoint_without_an_active_replica_has_no_leader() -> No
     assert one.table.set_active().code == codes.OK
     one.lead()
     assert one.try_write(b"k", b"v").code == codes.OK
+
+
+def test_a_handle_that_leads_again_unlinks_with_its_new_secret() -> None:
+    one = Program(three_nodes(), "a", "one").lead()
+    resigned = one.table.begin(Kind.UPDATE, [Op.RESIGN, one.table.handle, None])
+    one.secret += 1
+    again = one.table.begin(Kind.UPDATE, one.lead_op())
+    assert (one.client.end(resigned).code, one.client.end(again).code) == (codes.OK, codes.OK)
+    one.take_up()
+    assert one.client.call(Kind.UNLINK, 0, [b"x", 0, one.secret]).code == codes.OK

@@ -124,10 +124,9 @@ class Housekeeping:
                     return
                 if checkpoint.replicas[node_id] != (number == DirectoryOp.IN_SYNC):
                     self.replicator.submit([number, creation_id, node_id])
-            case [DirectoryOp.LEADER, int(creation_id), int(activation_seq), int(session), int(handle), *_]:
+            case [DirectoryOp.LEADER, int(creation_id), int(activation_seq), *named]:
                 checkpoint = self.replicator.directory.checkpoints.get(creation_id)
                 if checkpoint is None or checkpoint.activation_seq != activation_seq:
                     return
-                named = checkpoint.leader.key if checkpoint.leader is not None else (0, 0)
-                if checkpoint.active == node_id and named != (session, handle):
+                if checkpoint.active == node_id and checkpoint.leader != (tuple(named) if named[0] else None):
                     self.replicator.submit(op)

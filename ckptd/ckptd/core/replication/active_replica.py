@@ -59,7 +59,6 @@ class ActiveReplica(LeaderElection):
         self.replica.sections.rearm_expirations()
         self._arm_expiration()
         self.arm_timers()
-        self.restart_ttl()
         self.try_commit()
         if not self.leadership_settled:
             self.succeed()

@@ -19,7 +19,6 @@ class BusyReplicas:
         """This process was paused: acknowledgements that it did not read in that time are not overdue."""
         for active in self.by_id.values():
             active.last_progress_ns = min(active.last_progress_ns + pause_ns, active.context.now_ns)
-            active.restart_ttl()
 
     def run_timers(self) -> None:
         """Let every active replica in `active_with_timers` do what is due."""

@@ -38,10 +38,13 @@ from ckptd.core.settings import EVERY_NODE_MUST, MILLISECOND_NS, SECOND_NS, Feat
 FAIL_OVER_NS: Final = 1_500 * MILLISECOND_NS
 """How long a leader may be without a node after the lease and the grace: it looks for another one."""
 
-DRIFT_SHIFT: Final = 6
-"""A leadership lasts this part of its ttl longer here than at the leader (1/64), since clocks differ."""
+DRIFT_SHIFT: Final = 7
+"""A leadership lasts this part of its ttl longer here than at the leader (1/128), since clocks differ."""
 
 DRIFT_NS: Final = 10 * MILLISECOND_NS
+
+GAP_HEARTBEATS: Final = 4
+"""A replica that serves looks at its leader with every heartbeat. It did not serve if more have passed."""
 
 REPEAT_NS: Final = 250 * MILLISECOND_NS
 """How often the directory is asked again to name the next leader."""
@@ -60,7 +63,7 @@ _REASONS: Final = {
 class LeaderElection(Ordering):
     """Who leads one checkpoint, and who leads it next, at its active replica."""
 
-    __slots__ = ("entry", "heard_ns", "propose", "proposed_ns", "settling")
+    __slots__ = ("entry", "heard_ns", "propose", "proposed_ns", "served_ns", "settling")
 
     def __init__(self, replica: ReplicaContent, hub: Hub) -> None:
         super().__init__(replica, hub)
@@ -68,7 +71,9 @@ class LeaderElection(Ordering):
         self.entry: CheckpointEntry | None = None
         """The checkpoint in the directory: its open handles, and the leader that the directory names."""
         self.heard_ns = self.context.now_ns
-        """When the leader was last heard, or when the count of its ttl began again."""
+        """When the leader was last heard, and a time in which it could not be heard later."""
+        self.served_ns = 0
+        """When this replica last looked at its leader while it served."""
         self.proposed_ns = -REPEAT_NS
         self.settling: list[tuple[Request, bytes]] = []
         """What is done, and is answered once the directory no longer names the leader: RESIGN and REVOKE."""
@@ -206,10 +211,6 @@ class LeaderElection(Ordering):
         if leader is not None and leader.program.key == key and (leader.epoch, leader.seq) == (epoch, seq):
             self.heard_ns = self.context.now_ns
 
-    def restart_ttl(self) -> None:
-        """Begin the count of the leader's ttl again: this node could not hear the leader until now."""
-        self.heard_ns = self.context.now_ns
-
     @property
     def ends_ns(self) -> int | None:
         """When the leadership ends unless the leader is heard, by this node's clock."""
@@ -244,6 +245,7 @@ class LeaderElection(Ordering):
         if entry is None or not self.ready or not context.serving():
             return
         self.arm_timers()
+        self._excuse_silence()
         leadership = self.leadership
         waiting = tuple(candidate for candidate in leadership.waiting if candidate.key in entry.opens)
         remaining = leadership
@@ -259,14 +261,27 @@ class LeaderElection(Ordering):
                 self._change_leadership(remaining)
             self._grant_next(entry)
 
+    def _excuse_silence(self) -> None:
+        """Do not count the time in which this replica did not serve: no leader could be heard in it.
+
+        That is so for a new active replica, after a view change, after a time without lease, and after a
+        pause of this process.
+        """
+        now_ns = self.context.now_ns
+        gap_ns, self.served_ns = now_ns - self.served_ns, now_ns
+        if gap_ns > GAP_HEARTBEATS * self.context.settings.heartbeat_ns:
+            self.heard_ns = min(now_ns, self.heard_ns + gap_ns)
+
     def _grant_next(self, entry: CheckpointEntry) -> None:
         """Let the first in the queue lead, if there is no leader and once the directory names it."""
         leadership, context = self.leadership, self.context
         leader, first = leadership.leader, leadership.waiting[:1]
         program = leader.program if leader is not None else first[0] if first else None
-        named = program.key if program is not None and program.exclusive else None
-        if named != (entry.leader.key if entry.leader is not None else None):
-            self._have_named(entry, program if named is not None else None)
+        wanted = None
+        if program is not None and program.exclusive:
+            wanted = NamedLeader(program.session, program.handle, program.secret, program.shown)
+        if wanted != entry.leader:
+            self._have_named(entry, wanted or NamedLeader(0, 0, 0, ""))
             return
         self._settle()
         if leader is None and program is not None:
@@ -283,14 +298,11 @@ class LeaderElection(Ordering):
         if self.ends_ns is not None:
             context.wake_at(self.ends_ns)
 
-    def _have_named(self, entry: CheckpointEntry, program: Candidate | None) -> None:
+    def _have_named(self, entry: CheckpointEntry, named: NamedLeader) -> None:
         """Have the directory name the next leader, or none. It is asked again until it does."""
         now_ns = self.context.now_ns
         if now_ns >= self.proposed_ns + REPEAT_NS:
             self.proposed_ns = now_ns
-            named = NamedLeader(0, 0, 0, "")
-            if program is not None:
-                named = NamedLeader(program.session, program.handle, program.secret, program.shown)
             operation = [DirectoryOp.LEADER, entry.creation_id, self.activation_seq, *named]
             self.propose(operation)
         self.context.wake_at(self.proposed_ns + REPEAT_NS)

@@ -102,7 +102,6 @@ class LocalReplicas:
             if replica.active is not None:
                 self.context.cause = replica
                 replica.active.last_progress_ns = max(replica.active.last_progress_ns, self.context.now_ns)
-                replica.active.restart_ttl()
                 replica.active.try_commit()
 
     def reconcile(self, creation_ids: Iterable[int]) -> None:

@@ -24,7 +24,7 @@ from typing import Final
 
 from ckpt_protocol.framing import Frame
 from ckpt_protocol.messages import Kind
-from ckptd.core.client_request import Request
+from ckptd.core.client_request import READ_ONLY_KINDS, Request
 from ckptd.core.context import Context
 from ckptd.core.events import ClientLost, PeerConnected, PeerLost, PeerRefused, ReadOn, StopReading
 from ckptd.core.hub import Hub
@@ -36,7 +36,7 @@ Key = int | str
 _Rest = ClientLost | PeerConnected | PeerLost | PeerRefused
 """Events that wait behind the frames of their link."""
 
-_READ_KINDS: Final = (Kind.READ, Kind.ITERATE, Kind.STATUS, Kind.TRACK, Kind.DESCRIBE, Kind.PING)
+_READ_KINDS: Final = (*READ_ONLY_KINDS, Kind.DESCRIBE, Kind.PING)
 
 FORWARDED_READS_LANE: Final = ""
 """The lane of the reads that peers forwarded and that continue in turns.
