@@ -8,8 +8,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ckpt_client.checkpoint.transactions import Transaction, Versioned
-from ckpt_client.errors import CheckpointError, CheckpointKeyError, Error, SaAisError, VersionConflict
+from ckpt_client.errors import (
+    CheckpointError,
+    CheckpointKeyError,
+    Error,
+    LeadershipLost,
+    SaAisError,
+    VersionConflict,
+)
 from ckpt_client.io.blocking_connection import Connection
+from ckpt_client.leadership.leaders import Leader, LeadershipHistory, PastLeader, WaitingProgram
 from ckpt_client.session.table_requests import SectionDescriptor, Status
 from ckpt_client.table import Table
 
@@ -19,15 +27,23 @@ if TYPE_CHECKING:
     from ckpt_client.checkpoint.tracking_thread import Tracking
     from ckpt_client.checkpoint.transactions import AsyncTransaction
     from ckpt_client.io.aio_connection import AsyncConnection
+    from ckpt_client.leadership.async_leadership import AsyncLeadership
+    from ckpt_client.leadership.leadership import Leadership
 
 __all__ = [
     "AsyncConnection",
+    "AsyncLeadership",
     "AsyncTable",
     "AsyncTransaction",
     "CheckpointError",
     "CheckpointKeyError",
     "Connection",
     "Error",
+    "Leader",
+    "Leadership",
+    "LeadershipHistory",
+    "LeadershipLost",
+    "PastLeader",
     "SaAisError",
     "SectionChange",
     "SectionChangeT",
@@ -38,11 +54,14 @@ __all__ = [
     "Transaction",
     "VersionConflict",
     "Versioned",
+    "WaitingProgram",
 ]
 
 # These modules import asyncio, which takes longer than all the rest. A program that only blocks needs none.
 _LAZY = {
     "AsyncTable": "ckpt_client.async_table",
+    "AsyncLeadership": "ckpt_client.leadership.async_leadership",
+    "Leadership": "ckpt_client.leadership.leadership",
     "AsyncConnection": "ckpt_client.io.aio_connection",
     "SectionChange": "ckpt_client.checkpoint.tracking",
     "SectionChangeT": "ckpt_client.checkpoint.tracking",

@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, ClassVar, NoReturn, Self, overload
 
-from ckpt_client.checkpoint.async_table_driver import AsyncTableDriver
 from ckpt_client.checkpoint.tracking import OneByOne, OwnUpdates, SectionChange, track
 from ckpt_client.checkpoint.transactions import AsyncTransaction, Changes, Versioned
 from ckpt_client.errors import CheckpointError, SaAisError, error_of
 from ckpt_client.io.aio_connection import AsyncConnection
 from ckpt_client.io.blocking_connection import DETACH_NS
 from ckpt_client.io.time_limit import TimeLimit
+from ckpt_client.leadership.async_table_leading import AsyncLeadingTable
 from ckpt_client.session import table_requests
 from ckpt_client.session.table_requests import (
     Attributes,
@@ -31,7 +31,7 @@ from ckpt_protocol.messages import Kind
 logger = logging.getLogger("aspCheckpoint")
 
 
-class AsyncTable(AsyncTableDriver):
+class AsyncTable(AsyncLeadingTable):
     """A checkpoint, for asyncio. Each call means what it means in `Table`.
 
     Open one with `await AsyncTable.open(...)`. Many tasks may use one table at once; their requests are sent
@@ -381,11 +381,13 @@ class AsyncTable(AsyncTableDriver):
         """Close the checkpoint. Closing again does nothing.
 
         While no node has the session this does not wait: the session sends the CLOSE as soon as it can, as
-        long as other tables use it. Otherwise it waits 1 s at most.
+        long as other tables use it. Otherwise it waits 1 s at most. A table that leads resigns first, which
+        may take another second.
         """
         operations = self._operations
         if operations.closed:
             return
+        await self._end_leadership()
         operations.closed = True
         handle, operations.handle = operations.handle, 0
         limit = TimeLimit(None, DETACH_NS)

@@ -5,11 +5,13 @@
             SaAisErrTimeout          one subclass for each code but SA_AIS_OK: the name of
             SaAisErrNotExist ...     the code in CapWords (SA_AIS_ERR_NOT_EXIST)
                 CheckpointEnded      NOT_EXIST: a table got a new session, and its checkpoint was gone
+                LeadershipEnded      ACCESS: the handle leads no more (what LeadershipLost has)
     Exception
         Error                        ASP's misc.Error: .reasonStr .errCode .errContext
             CheckpointError          what Table and AsyncTable raise: .aspErrorCode (the SaAisError) .text
                 CheckpointKeyError   also a KeyError: table[key] and del table[key] of a missing key
                 VersionConflict      a condition of an update does not hold: .key .version
+                LeadershipLost       ACCESS: the table leads no more, so it does not write
 
 In both families `e[0]` is the code, as programs written for Python 2 expect.
 """
@@ -107,8 +109,10 @@ def error_of(code: int, text: str = "", index: int = -1, detail: Any = None) -> 
 
 if TYPE_CHECKING:
     _NotExist = SaAisError
+    _Access = SaAisError
 else:
     _NotExist = ERROR_CLASSES[codes.NOT_EXIST]
+    _Access = ERROR_CLASSES[codes.ACCESS]
 
 
 class CheckpointEnded(_NotExist):
@@ -116,6 +120,10 @@ class CheckpointEnded(_NotExist):
 
     The table's next call opens it as the constructor did.
     """
+
+
+class LeadershipEnded(_Access):
+    """ACCESS: the handle leads no more, and the program has not left the leadership yet."""
 
 
 class Error(Exception):
@@ -174,3 +182,10 @@ class VersionConflict(CheckpointError):
         super().__init__(aspErrorCode, text)
         self.key = key
         self.version = version
+
+
+class LeadershipLost(CheckpointError):
+    """The table leads no more, so nothing was written.
+
+    Every write raises this until the program leaves the leadership: by the end of its block, or `resign`.
+    """

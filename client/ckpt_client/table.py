@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, overload
 
 from ckpt_client.checkpoint.open_checkpoint import is_missing
 from ckpt_client.checkpoint.operations import Operations
-from ckpt_client.checkpoint.table_properties import TableProperties
 from ckpt_client.checkpoint.transactions import Changes, Transaction, Versioned
 from ckpt_client.errors import CheckpointError, SaAisError
 from ckpt_client.io.blocking_connection import Connection
 from ckpt_client.io.time_limit import TimeLimit
+from ckpt_client.leadership.table_leading import LeadingTable
 from ckpt_client.session import table_requests
 from ckpt_client.session.table_requests import Key, SectionDescriptor, Status, Value
 from ckpt_protocol import codes
@@ -31,7 +31,7 @@ _UPDATE: Final = Kind.UPDATE
 _READ: Final = Kind.READ
 
 
-class Table(TableProperties):
+class Table(LeadingTable):
     """A checkpoint: named sections of bytes that survive the loss of a node.
 
     If you give the three limits (number of sections, bytes of a section, bytes of a section's id), a missing
@@ -409,8 +409,9 @@ class Table(TableProperties):
     def close(self) -> None:
         """Close the checkpoint and the connection. If no node answers, this takes 1 s at most.
 
-        Closing again does nothing.
+        If the table leads, it resigns first, which may take another second. Closing again does nothing.
         """
+        self._end_leadership()
         self._operations.closed = True
         self._operations.handle = 0
         self._connection.close()

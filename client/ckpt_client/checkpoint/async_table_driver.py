@@ -58,7 +58,7 @@ class AsyncTableDriver:
         operations = self._operations
         timeout_ns = table_requests.timeout_in_ns(timeout, operations.timeout_ns)
         handle = operations.handle
-        if not handle:
+        if not handle or operations.leadership is not None:
             return await self._run(operations.ask(kind, body), timeout)
         deadline_ns = time.monotonic_ns() + timeout_ns
         if self._own is not None and kind == Kind.UPDATE:

@@ -18,7 +18,16 @@ import logging
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from ckpt_client.errors import CheckpointEnded, CheckpointError, CheckpointKeyError, SaAisError, error_of
+from ckpt_client.checkpoint.leadership_state import LeadershipState
+from ckpt_client.errors import (
+    CheckpointEnded,
+    CheckpointError,
+    CheckpointKeyError,
+    LeadershipEnded,
+    LeadershipLost,
+    SaAisError,
+    error_of,
+)
 from ckpt_client.session import table_requests
 from ckpt_client.session.table_requests import Attributes, Key, OpenParameters
 from ckpt_client.steps import Request, Steps
@@ -81,10 +90,27 @@ class OpenCheckpoint:
         self.auto_activate = True
         """A call that finds no active replica activates the local one."""
 
+        self.leadership: LeadershipState | None = None
+        """The leadership that the program has not left yet, lost or not."""
+
     # -- a call
 
     def ask(self, kind: int, body: bytes, may_activate: bool = True) -> Steps[TableStep, Any]:
         """Make one call; if no replica is active and we may, activate the local one and repeat the call."""
+        leadership = self.leadership
+        if leadership is None or kind != Kind.UPDATE:
+            return (yield from self._ask(kind, body, may_activate))
+        while True:
+            sent_ns = leadership.check()
+            try:
+                answer = yield from self._ask(kind, leadership.sign(body), may_activate)
+            except SaAisError as error:
+                leadership.take_refusal(error)
+                continue
+            leadership.renew(sent_ns)
+            return answer
+
+    def _ask(self, kind: int, body: bytes, may_activate: bool) -> Steps[TableStep, Any]:
         handle = self.handle or (yield from self.reopen())
         try:
             return (yield kind, handle, body)
@@ -186,6 +212,8 @@ class OpenCheckpoint:
     def failure(self, what: str, error: SaAisError, key_error: bool = False) -> CheckpointError:
         """Return what the program gets for an error of the service: "cannot write to checkpoint 'x': ..."."""
         kind = CheckpointKeyError if key_error and is_missing(error) else CheckpointError
+        if isinstance(error, LeadershipEnded):
+            kind = LeadershipLost
         return kind(error, f"cannot {what} checkpoint {self.name!r}: {error.text}")
 
     def closed_error(self) -> SaAisError:

@@ -257,7 +257,17 @@ class Operations(OpenCheckpoint):
         """Free the checkpoint's name, if this checkpoint still has it."""
         try:
             yield from self.reopen()  # Only then we know which creation it is.
-            body = table_requests.unlink_body(self.opening.name, self.creation_id)
-            yield from self.ask(Kind.UNLINK, body, may_activate=False)
+            leadership, secret = self.leadership, 0
+            if leadership is not None:
+                leadership.check()
+                secret = leadership.secret
+            body = table_requests.unlink_body(self.opening.name, self.creation_id, secret)
+            try:
+                yield from self.ask(Kind.UNLINK, body, may_activate=False)
+            except SaAisError as error:
+                if leadership is None:
+                    raise
+                leadership.take_refusal(error)
+                raise
         except SaAisError as error:
             raise self.failure("unlink", error) from None

@@ -62,7 +62,7 @@ class TableDriver:
         """Do what `Operations.ask` does, without a generator for a request that succeeds at once."""
         operations = self._operations
         handle = operations.handle
-        if not handle:
+        if not handle or operations.leadership is not None:
             return self._run(operations.ask(kind, body, may_activate), timeout)
         timeout_ns = table_requests.timeout_in_ns(timeout, operations.timeout_ns)
         deadline_ns = _monotonic_ns() + timeout_ns

@@ -48,6 +48,7 @@ class AsyncConnection(MovingConnection, AsyncServiceCalls):
 
     def __init__(self, addresses: tuple[Address, ...], identity: Identity, follows: bool = False) -> None:
         self._loop = asyncio.get_running_loop()
+        self._reached = addresses, identity, follows
         self._users = 0
         self._closing = False
         self._session = Session(secrets.randbits(62) + 1, addresses, identity, follows)
@@ -101,6 +102,16 @@ class AsyncConnection(MovingConnection, AsyncServiceCalls):
         Raises: SaAisError INVALID_PARAM.
         """
         connection = cls(*endpoint_of(address, cluster, key, follow_active))
+        connection._users = 1
+        _unshared.add(connection)
+        return connection
+
+    def sibling(self) -> "AsyncConnection":
+        """Return a connection to the same addresses, on the running loop, with a session of its own.
+
+        One `release` (or `leave`) ends it.
+        """
+        connection = AsyncConnection(*self._reached)
         connection._users = 1
         _unshared.add(connection)
         return connection

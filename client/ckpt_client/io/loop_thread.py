@@ -170,7 +170,7 @@ class _Asked:
         call = self.call
         assert call is not None, "ended before it began"
         if call.code != codes.OK:
-            raise error_of(call.code, call.text, call.index)
+            raise error_of(call.code, call.text, call.index, call.payload)
         return call.payload
 
 

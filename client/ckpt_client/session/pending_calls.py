@@ -14,7 +14,12 @@ from ckpt_protocol.messages import Kind
 ORPHAN_NS: Final = 10_000 * MILLISECOND_NS
 """How long a session continues with an OPEN or a CLOSE that its caller gave up."""
 
-READ_ONLY: Final = frozenset((Kind.READ, Kind.ITERATE, Kind.STATUS, Kind.TRACK, Kind.DESCRIBE, Kind.PING))
+WAITING: Final = frozenset((Kind.TRACK, Kind.LEADER_TRACK))
+"""These stay unanswered as long as nothing changes."""
+
+READ_ONLY: Final = WAITING | {
+    *(Kind.READ, Kind.ITERATE, Kind.STATUS, Kind.LEADER, Kind.DESCRIBE, Kind.PING),
+}
 """These change nothing, so they can be repeated, and their outcome is never in doubt."""
 
 
@@ -40,10 +45,10 @@ class PendingCalls:
     def _lowest(self) -> int:
         """The number of the lowest unanswered request for which the service keeps something.
 
-        A TRACK does not count, since it stays unanswered as long as nothing changes.
+        A TRACK does not count, nor does a LEADER_TRACK.
         """
         for number, call in self.calls.items():
-            if call.kind != Kind.TRACK:
+            if call.kind not in WAITING:
                 return number
         return self._number
 

@@ -16,6 +16,7 @@ from ckpt_client.session.affinity import ActiveAffinity
 from ckpt_client.session.attachment import SessionState, described_members
 from ckpt_client.session.call import NEVER_NS, Call
 from ckpt_client.session.node_silence import PING_AFTER_NS
+from ckpt_client.session.pending_calls import WAITING
 from ckpt_client.session.planned_move import MOVE_QUIESCE_NS, MoveState, PlannedMove
 from ckpt_client.session.session_calls import SessionCalls
 from ckpt_protocol.body_codec import pack_body
@@ -101,7 +102,7 @@ class Session(SessionCalls):
             self.attached = False
             self._quiesce_until_ns = now_ns + MOVE_QUIESCE_NS
             self.wake_ns = min(self.wake_ns, self._quiesce_until_ns)
-        if not any(call.in_flight and call.kind != Kind.TRACK for call in self.calls.values()):
+        if not any(call.in_flight and call.kind not in WAITING for call in self.calls.values()):
             move.attach()
         elif now_ns >= self._quiesce_until_ns:
             move.fail("calls are always in flight")

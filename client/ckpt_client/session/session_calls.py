@@ -15,7 +15,7 @@ from ckpt_client.session.attachment import RESEND_NS, SessionState
 from ckpt_client.session.call import MILLISECOND_NS, NEVER_NS, WITHDRAW_NS, Call, pause_after
 from ckpt_client.session.link_and_fail_over import SessionLink
 from ckpt_client.session.node_silence import DEAD_AFTER_NS, KEEP_UP_NS, PING_AFTER_NS
-from ckpt_client.session.pending_calls import ORPHAN_NS, READ_ONLY
+from ckpt_client.session.pending_calls import ORPHAN_NS, READ_ONLY, WAITING
 from ckpt_protocol import codes
 from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.errors import FrameError
@@ -26,7 +26,7 @@ from ckpt_protocol.parse_answers import decode_answer
 
 # TRACK waits for a change. A request that closes something must be done even if its caller waits no longer.
 # A SYNCHRONIZE whose time is over fails with TIMEOUT (SAF 3.7.4): what it waits for continues.
-_NOT_WITHDRAWN: Final = frozenset((Kind.TRACK, Kind.CLOSE, Kind.DETACH, Kind.SYNCHRONIZE))
+_NOT_WITHDRAWN: Final = WAITING | {Kind.CLOSE, Kind.DETACH, Kind.SYNCHRONIZE}
 
 _HURRIED_NS: Final = 4 * WITHDRAW_NS
 """A call with a shorter time-out may have to be withdrawn before its node counts as quiet."""

@@ -260,12 +260,13 @@ def check_expiration(expiration_ns: int | None) -> None:
 # -- bodies
 
 
-def unlink_body(name: Key, creation_id: int = 0) -> bytes:
+def unlink_body(name: Key, creation_id: int = 0, secret: int = 0) -> bytes:
     """UNLINK: free a name. With a creation id, do so only if that checkpoint still has it.
 
-    Raises: SaAisError INVALID_PARAM, TOO_BIG.
+    `secret`: that of the leader. Raises: SaAisError INVALID_PARAM, TOO_BIG.
     """
-    return pack_body([checkpoint_name(name), creation_id] if creation_id else [checkpoint_name(name)])
+    fields = [checkpoint_name(name), creation_id, secret]
+    return pack_body(fields if secret else fields[:2] if creation_id else fields[:1])
 
 
 def put_body(attributes: Attributes, key: Key, value: Value, expiration_ns: int | None) -> bytes:
