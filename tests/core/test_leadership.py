@@ -494,3 +494,83 @@ def test_a_handle_that_leads_again_unlinks_with_its_new_secret() -> None:
     assert (one.client.end(resigned).code, one.client.end(again).code) == (codes.OK, codes.OK)
     one.take_up()
     assert one.client.call(Kind.UNLINK, 0, [b"x", 0, one.secret]).code == codes.OK
+
+
+@KINDS
+def test_a_duplicate_of_a_request_to_lead_waits_like_the_first(flags: int) -> None:
+    cluster = three_nodes()
+    one = Program(cluster, "a", "one", flags)
+    cluster.until(cluster.active)
+    active = cluster.active()
+    assert active is not None
+    held = next(node_id for node_id in "abc" if node_id != active)
+    cluster.run(50)
+    cluster.hold(active, held)
+    lead = one.table.begin(Kind.UPDATE, one.lead_op())
+    cluster.run(50)
+    one.client.send(lead)
+    cluster.run(50)
+    assert not lead.answers
+    cluster.release(active, held)
+    cluster.run(50)
+    assert {answer.code for answer in lead.answers} == {codes.OK}
+    assert all(len(answer.payload) == 1 for answer in lead.answers)
+
+
+@KINDS
+def test_a_request_to_lead_that_was_not_answered_is_answered_by_the_next_active_replica(flags: int) -> None:
+    cluster = three_nodes()
+    one = Program(cluster, "a", "one", flags)
+    cluster.until(cluster.active)
+    cluster.run(50)
+    active = cluster.active()
+    assert active is not None
+    others = [node_id for node_id in "abc" if node_id != active]
+    one.client.move(others[0])
+    cluster.hold(active, others[1])
+    lead = one.table.begin(Kind.UPDATE, one.lead_op())
+    cluster.run(50)
+    cluster.kill(active)
+    cluster.until(lambda: lead.answers)
+    assert (lead.code, len(lead.answers[0].payload)) == (codes.OK, 1)
+    one.take_up()
+    assert len(one.ask(whole=True).waiting) == 0
+    cluster.check()
+
+
+def test_a_duplicate_of_a_resignation_waits_for_the_directory_like_the_first() -> None:
+    cluster = three_nodes()
+    one = Program(cluster, "b", "one").lead()
+    coordinator = cluster.node("a").view
+    assert coordinator is not None
+    active = cluster.active()
+    assert active is not None
+    held = next(node_id for node_id in "abc" if node_id not in (active, coordinator.coordinator))
+    cluster.hold(coordinator.coordinator, held)  # So no operation of the directory is done.
+    resign = one.table.begin(Kind.UPDATE, [Op.RESIGN, one.table.handle, None])
+    cluster.run(30)
+    one.client.send(resign)
+    cluster.run(30)
+    assert not resign.answers
+    cluster.release(coordinator.coordinator, held)
+    assert one.client.end(resign).code == codes.OK
+    assert cluster.client("a").unlink().code == codes.OK
+
+
+def test_a_request_to_lead_that_was_ordered_is_not_withdrawn() -> None:
+    """TRY_AGAIN would say that it is not in the queue."""
+    cluster = three_nodes()
+    one = Program(cluster, "a", "one")
+    cluster.until(cluster.active)
+    cluster.run(50)
+    cluster.hold("a", "b")
+    cluster.hold("a", "c")
+    lead = one.table.begin(Kind.UPDATE, one.lead_op())
+    cluster.run(20)
+    one.client.begin(Kind.PING, 0, [lead.number])
+    cluster.run(20)
+    assert not lead.answers
+    for node_id in "bc":
+        cluster.release("a", node_id)
+    assert one.client.end(lead).code == codes.OK
+    one.take_up()

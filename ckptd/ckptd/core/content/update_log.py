@@ -160,6 +160,16 @@ class UpdateLog:
             return True
         return bool(self.entries) and self.entries[0].seq - 1 <= seq < self.seq
 
+    def is_of_service(self, seq: int) -> bool:
+        """Return True if the update with this seq is held, and was ordered by the service itself.
+
+        It is a weak batch, or it changes no section: the end of a request that is answered after its commit.
+        """
+        for update in reversed(self.entries):
+            if update.seq <= seq:
+                return update.seq == seq and not update.session
+        return False
+
     def is_prefix(self, epoch: int, seq: int) -> bool:
         """Return True if a log that ends at (epoch, seq) is a prefix of this one.
 

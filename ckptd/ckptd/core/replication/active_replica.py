@@ -217,19 +217,25 @@ class ActiveReplica(LeaderElection):
         return True
 
     def _answer_duplicate(self, known: tuple[int, bytes], request: Request) -> None:
+        """Answer a duplicate of what was done, as early as the first one. It takes the place of that one.
+
+        (A duplicate that came through a node that the session has left does not get here.)
+        """
         seq, answer = known
-        if seq > self.replica.log.committed_seq and not is_ok(answer):
-            if not self._refuse_if_overloaded(request):
-                self.withdraw(request.session, request.number, len(self.answers_after_commit))
-                self.answers_after_commit.append((seq, request, answer))
-            return
-        if self.replica.sync and seq > self.replica.log.committed_seq:
-            for update in self.replica.log.pending:
+        log, key = self.replica.log, (request.session, request.number)
+        if key in self.settling:
+            self.settling[key] = request, answer
+        elif seq <= log.committed_seq:
+            self.answer(request, answer)
+        elif not is_ok(answer) or log.is_of_service(seq):
+            if key in self.answers_after_commit or not self._refuse_if_overloaded(request):
+                self._await_commit(request, answer, seq)
+        elif self.replica.sync:
+            for update in log.pending:
                 if update.seq == seq:
-                    # (A duplicate that came through a node that the session has left does not get here.)
                     update.waiting_request = request
-            return
-        self.answer(request, answer)
+        else:
+            self.answer(request, answer)
 
     def synchronize(self, request: Request) -> None:
         """Answer once every in-sync replica has all that this one has now (R134)."""
@@ -337,9 +343,9 @@ class ActiveReplica(LeaderElection):
         return self._pop_unanswered()
 
     def _pop_unanswered(self) -> list[Request]:
-        unanswered = [request for _, request, _ in self.answers_after_commit]
+        unanswered = [request for _, request, _ in self.answers_after_commit.values()]
         unanswered += self.take_settling()
-        self.answers_after_commit = []
+        self.answers_after_commit = {}
         for update in self.replica.log.pending:
             if update.waiting_request is not None:
                 unanswered.append(update.waiting_request)

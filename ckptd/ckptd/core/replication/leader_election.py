@@ -75,8 +75,8 @@ class LeaderElection(Ordering):
         self.served_ns = 0
         """When this replica last looked at its leader while it served."""
         self.proposed_ns = -REPEAT_NS
-        self.settling: list[tuple[Request, bytes]] = []
-        """What is done, and is answered once the directory no longer names the leader: RESIGN and REVOKE."""
+        self.settling: dict[tuple[int, int], tuple[Request, bytes]] = {}
+        """By session and number: what is done, and is answered once the directory names no former leader."""
 
     @property
     def leadership(self) -> Leadership:
@@ -309,15 +309,15 @@ class LeaderElection(Ordering):
 
     def _settle(self) -> None:
         """Answer the requests that have waited for the directory."""
-        settling, self.settling = self.settling, []
-        for request, answer in settling:
+        settling, self.settling = self.settling, {}
+        for request, answer in settling.values():
             self.answer_after_commit(request, answer)
 
     def take_settling(self) -> list[Request]:
         """Remove and return the requests that wait for the directory: the active role ends."""
         self.context.leaderless.pop(self.replica.creation_id, None)
-        settling, self.settling = self.settling, []
-        return [request for request, _ in settling]
+        settling, self.settling = self.settling, {}
+        return [request for request, _ in settling.values()]
 
     # -- changes
 
@@ -328,7 +328,7 @@ class LeaderElection(Ordering):
         self.context.count("leaders_ended")
         answer = self._change_leadership(leadership.end(reason, self.context.wall_ns), request, settles=True)
         if request is not None:
-            self.settling.append((request, answer))
+            self.settling[request.session, request.number] = request, answer
         self.proposed_ns = -REPEAT_NS
         self.succeed()
 

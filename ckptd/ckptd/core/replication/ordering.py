@@ -7,7 +7,7 @@ from typing import Any
 
 from ckpt_protocol import codes
 from ckpt_protocol.body_codec import pack_body
-from ckpt_protocol.messages import answer_error
+from ckpt_protocol.messages import Kind, answer_error, is_ok
 from ckpt_protocol.parse_updates import Ops
 from ckptd.core.client_request import Request
 from ckptd.core.content.replica_content import ReplicaContent
@@ -30,8 +30,8 @@ class Ordering(Activation):
         self.answer = hub.answer
         self.advertised_commit_seq = 0
         """The last committed seq that was sent to the other replicas."""
-        self.answers_after_commit: list[tuple[int, Request, bytes]] = []
-        """Answers that wait for the commit of a seq."""
+        self.answers_after_commit: dict[tuple[int, int], tuple[int, Request, bytes]] = {}
+        """By session and number: requests with their answers, which wait for the commit of a seq."""
         self.batch = WeakBatch()
 
     # -- ordering
@@ -58,7 +58,7 @@ class Ordering(Activation):
             covered = [[session, number, first_unanswered, answer]]
             log.record_reply(session, number, first_unanswered, seq, answer)
             if answers:
-                self.answers_after_commit.append((seq, request, answer))
+                self._await_commit(request, answer, seq)
         if ops:
             self.replica.sections.epoch = context.epoch
             self.replica.sections.apply(ops, context.wall_ns, seq, {})
@@ -72,7 +72,13 @@ class Ordering(Activation):
         if log.committed_seq >= seq:
             self.answer(request, body)
         elif not self._refuse_if_overloaded(request):
-            self.answers_after_commit.append((log.seq, request, body))
+            self._await_commit(request, body, log.seq)
+
+    def _await_commit(self, request: Request, body: bytes, seq: int) -> None:
+        """Let an answer wait for a commit, behind those that wait already."""
+        key = request.session, request.number
+        self.answers_after_commit.pop(key, None)
+        self.answers_after_commit[key] = seq, request, body
 
     def _stage_and_send(self, update: Update, pre_images: PreImages) -> None:
         """Stage an update and send it to every replica; answer it now if it does not wait for a commit."""
@@ -131,15 +137,15 @@ class Ordering(Activation):
         if not self.replica.sync or not log.pending:
             self.answer(request, body)
         elif not self._refuse_if_overloaded(request):
-            self.answers_after_commit.append((log.seq, request, body))
+            self._await_commit(request, body, log.seq)
 
-    def withdraw(self, session: int, number: int, scanned_max: int) -> Request | None:
+    def withdraw(self, session: int, number: int) -> Request | None:
         """Remove and return a request that waits for a commit and was not done itself, or None."""
-        for index, (_, request, _) in enumerate(self.answers_after_commit[:scanned_max]):
-            if (request.session, request.number) == (session, number):
-                del self.answers_after_commit[index]
-                return request
-        return None
+        _, request, body = self.answers_after_commit.get((session, number), (0, None, b""))
+        if request is None or (request.kind == Kind.UPDATE and is_ok(body)):
+            return None
+        del self.answers_after_commit[session, number]
+        return request
 
     def _refuse_if_overloaded(self, request: Request) -> bool:
         """Return True if too many requests wait already; then answer this one. (Nothing was done for it.)"""
@@ -196,7 +202,18 @@ class Ordering(Activation):
             self.context.newly_visible[replica.creation_id] = None
         if log.entry_bytes > log.compact_above_bytes:
             log.compact(replica.sections.content_bytes)
-        while self.answers_after_commit and self.answers_after_commit[0][0] <= committed_seq:
-            _, request, body = self.answers_after_commit.pop(0)
-            self.answer(request, body)
+        if self.answers_after_commit:
+            self._answer_committed(committed_seq)
         replica.on_committed(committed_seq)
+
+    def _answer_committed(self, committed_seq: int) -> None:
+        """Give the answers that have waited for this commit."""
+        due: list[tuple[Request, bytes]] = []
+        for seq, request, body in self.answers_after_commit.values():
+            if seq > committed_seq:
+                break  # (The next ones wait for this seq, or for a later one.)
+            due.append((request, body))
+        for request, _ in due:
+            del self.answers_after_commit[request.session, request.number]
+        for request, body in due:
+            self.answer(request, body)

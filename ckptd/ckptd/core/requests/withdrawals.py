@@ -100,7 +100,7 @@ class Withdrawals:
         if queued is not None:
             return queued, self._why_queued()
         for active in islice(self.replicas.busy.by_id.values(), SCANNED_MAX):
-            uncommitted = active.withdraw(session, number, SCANNED_MAX)
+            uncommitted = active.withdraw(session, number)
             if uncommitted is not None:
                 return uncommitted, _why_uncommitted(active)
         return None, ""
