@@ -574,3 +574,57 @@ def test_a_request_to_lead_that_was_ordered_is_not_withdrawn() -> None:
         cluster.release("a", node_id)
     assert one.client.end(lead).code == codes.OK
     one.take_up()
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_the_end_of_a_sessions_grace_does_not_end_its_leadership_before_the_ttl(exclusive: bool) -> None:
+    """A leader that reaches no node counts its ttl. It does not know that its session has ended."""
+    cluster = three_nodes(session_grace_ns=SECOND_NS)
+    one = Program(cluster, "b", "one").lead(exclusive=exclusive)
+    two = Program(cluster, "c", "two")
+    assert two.ask_to_lead().code == codes.OK
+    one.client.disconnect()
+    cluster.run(TTL_NS / 1e6 - 100)
+    assert one.client.session not in cluster.node("a").directory.sessions
+    assert leader_name(two) == "one"
+    two.take_up()
+    assert two.ask(whole=True).ended[-1].reason == EndReason.NOT_RENEWED
+    cluster.check()
+
+
+def test_a_session_that_ends_with_its_node_does_not_end_its_leadership_before_the_ttl() -> None:
+    cluster = three_nodes(session_grace_ns=SECOND_NS)
+    one = Program(cluster, "b", "one").lead()
+    two = Program(cluster, "c", "two")
+    assert two.ask_to_lead().code == codes.OK
+    cluster.kill("b")
+    cluster.run(TTL_NS / 1e6 - 100)
+    assert one.client.session not in cluster.node("c").directory.sessions
+    assert leader_name(two) == "one"
+    two.take_up()
+    cluster.check()
+
+
+def test_a_detached_session_ends_its_leadership_at_once() -> None:
+    cluster, one, two = two_programs()
+    one.client.call(Kind.DETACH)
+    before_ns = cluster.now_ns
+    two.take_up()
+    assert cluster.now_ns - before_ns < SECOND_NS // 10
+
+
+def test_a_session_that_came_back_after_its_process_counted_as_dead_is_not_dead_later() -> None:
+    cluster = three_nodes(session_grace_ns=SECOND_NS)
+    one = Program(cluster, "b", "one").lead()
+    two = Program(cluster, "c", "two")
+    assert two.ask_to_lead().code == codes.OK
+    link = one.client.link
+    cluster.hold("b", "a")
+    one.client.begin_attach("b")
+    cluster.lose_client(link, process_dead=True)  # One of two processes that share the session.
+    cluster.release("b", "a")
+    cluster.run(100)
+    assert one.renew()
+    one.client.disconnect()
+    cluster.run(2000)
+    assert leader_name(two) == "one"

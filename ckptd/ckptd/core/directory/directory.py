@@ -39,7 +39,7 @@ class DirectoryOp:
     """The operations of the directory: `[number, ...]`. The numbers are on the wire: append only."""
 
     ATTACH: Final = 1  # session, generation, node_id
-    END: Final = 2  # session, generation: no effect if the session was attached again since
+    END: Final = 2  # session, generation, client gone: no effect if it was attached again since
     OPEN: Final = 3  # session, handle, creation_id, flags
     CREATE: Final = 4  # session, handle, flags, name, attributes, replicas, active, ns since 1970
     CLOSE: Final = 5  # session, handle
@@ -52,7 +52,7 @@ class DirectoryOp:
     EXPIRE: Final = 12  # creation_id, retention_seq: no effect if its retention started again since
     NO_OP: Final = 13  # only records an answer
     HOLDER_LOST: Final = 14  # node_id, incarnation: that incarnation is dead, and what only it holds is lost
-    LEADER: Final = 15  # creation_id, activation_seq, session (0: nobody), handle, secret, name
+    LEADER: Final = 15  # creation_id, activation_seq, then `NamedLeader` (session 0: nobody)
 
 
 class Directory:
@@ -131,9 +131,9 @@ class Directory:
                 if migrated:
                     entry.migrated_seq = seq
                     self._follow_session(entry)
-            case [DirectoryOp.END, session, generation]:
+            case [DirectoryOp.END, session, generation, *gone]:
                 if session in self.sessions and self.sessions[session].generation == generation:
-                    self._end(session, now_ns)
+                    self._end(session, now_ns, gone == [True])
             case [DirectoryOp.OPEN, session, handle, creation_id, flags]:
                 self._open(session, handle, creation_id, flags)
             case [DirectoryOp.CREATE, session, handle, flags, name, attributes, replicas, active, *created]:
@@ -160,7 +160,7 @@ class Directory:
                 if not expiring.opens and expiring.retention_seq == retention_seq:
                     self._remove(creation_id)
             case [DirectoryOp.LEADER, creation_id, activation_seq, *named] if creation_id in self.checkpoints:
-                self._name_leader(self.checkpoints[creation_id], activation_seq, NamedLeader(*named[:4]))
+                self._name_leader(self.checkpoints[creation_id], activation_seq, NamedLeader(*named[:5]))
             case [DirectoryOp.HOLDER_LOST, node_id, incarnation]:
                 self._drop_dead_holder(node_id, incarnation, now_ns)
             case [
@@ -176,7 +176,7 @@ class Directory:
     def _name_leader(self, entry: CheckpointEntry, activation_seq: int, named: NamedLeader) -> None:
         """Name the leader that the active replica proposes, or none; a former active replica has no say."""
         if entry.activation_seq == activation_seq:
-            entry.leader = named if named.key in entry.opens else None
+            entry.leader = named if named.session else None
             self.dirty[entry.creation_id] = None
 
     def _change_replica(self, number: int, creation_id: int, node_id: str) -> None:
@@ -240,7 +240,7 @@ class Directory:
                 entry.replicas.setdefault(session_entry.node_id, False)
                 self.dirty[creation_id] = None
 
-    def _close(self, session: int, handle: int, now_ns: int) -> None:
+    def _close(self, session: int, handle: int, now_ns: int, client_gone: bool = True) -> None:
         session_entry = self.sessions.get(session)
         opened = session_entry.opens.pop(handle, None) if session_entry else None
         if opened is None:
@@ -251,7 +251,7 @@ class Directory:
         if entry is None:
             return  # The checkpoint was lost with all its replicas.
         entry.opens.pop((session, handle), None)
-        if entry.leader is not None and entry.leader.key == (session, handle):
+        if client_gone and entry.leader is not None and entry.leader.key == (session, handle):
             entry.leader = None
         self.dirty[entry.creation_id] = None
         if not entry.opens:
@@ -260,9 +260,9 @@ class Directory:
             if entry.unlinked or entry.retention_ns < RETENTION_NONE_BELOW_NS:
                 self._remove(entry.creation_id)
 
-    def _end(self, session: int, now_ns: int) -> None:
+    def _end(self, session: int, now_ns: int, client_gone: bool) -> None:
         for handle in list(self.sessions[session].opens):
-            self._close(session, handle, now_ns)
+            self._close(session, handle, now_ns, client_gone)
         self.resident_bytes -= (
             SESSION_MEMORY_BYTES + ANSWER_MEMORY_FACTOR * self.sessions[session].answers.bytes
         )

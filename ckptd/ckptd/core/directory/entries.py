@@ -8,15 +8,16 @@ from ckptd.core.reply_cache import ReplyCache
 
 
 class NamedLeader(NamedTuple):
-    """Who leads a checkpoint, or is to lead it next, so that no other may write.
+    """Who leads a checkpoint, or is to lead it next. The checkpoint's own updates decide whose writes count.
 
-    The directory names it for the sake of UNLINK; whose updates are accepted is decided by the checkpoint's
-    own updates.
+    The directory names it for the sake of UNLINK. It also keeps the name when the leader's session ends for
+    lack of a connection: such a leader may live, and leads until its ttl is over.
     """
 
     session: int
     handle: int
     secret: int
+    exclusive: bool
     shown: str
 
     @property

@@ -52,6 +52,10 @@ def _active(value: object) -> str | None:
     return None if value is None else _node(value)
 
 
+def _exclusive(value: object) -> bool:
+    return boolean(value, "whether a leadership is exclusive")
+
+
 def _shown(value: object) -> str:
     return text(value, "who leads", TEXT_BYTES_MAX)
 
@@ -78,7 +82,7 @@ _OPERATIONS: Final[dict[int, tuple[Check, ...]]] = {
     DirectoryOp.EXPIRE: (_number, _number),
     DirectoryOp.NO_OP: (),
     DirectoryOp.HOLDER_LOST: (_node, _number),
-    DirectoryOp.LEADER: (_number, _number, _number, _number, _number, _shown),
+    DirectoryOp.LEADER: (_number, _number, _number, _number, _number, _exclusive, _shown),
 }
 """The checks of each operation's fields. An operation that is not listed does nothing."""
 
@@ -91,6 +95,8 @@ def check_operation(value: object) -> list[Any]:
         raise FrameError(f"directory operation {op[0]} lacks fields")
     for check, field in zip(checks, op[1:], strict=False):
         check(field)
+    if op[0] == DirectoryOp.END and len(op) > 1 + len(checks):
+        boolean(op[1 + len(checks)], "whether a session's client is gone")
     if op[0] == DirectoryOp.CREATE and len(op) > 1 + len(checks):
         _time(op[1 + len(checks)])
     return op
@@ -142,8 +148,10 @@ def entry_of(value: object, now_ns: int) -> CheckpointEntry:
 
 
 def _named_leader(value: object) -> NamedLeader:
-    session, handle, secret, shown = row(value, "a leader", 4)[:4]
-    return NamedLeader(_number(session), _number(handle), _number(secret), _shown(shown))
+    session, handle, secret, exclusive, shown = row(value, "a leader", 5)[:5]
+    return NamedLeader(
+        _number(session), _number(handle), _number(secret), _exclusive(exclusive), _shown(shown)
+    )
 
 
 def _replica(value: object) -> tuple[str, bool]:

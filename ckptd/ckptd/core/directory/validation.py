@@ -64,7 +64,7 @@ def validate(
             case Kind.DETACH:
                 parse_nothing(request.kind, request.body)
                 session = _session(directory, request)
-                return [DirectoryOp.END, request.session, session.generation], answer_ok()
+                return [DirectoryOp.END, request.session, session.generation, True], answer_ok()
             case Kind.OPEN:
                 return _open(directory, view, settings, node_id, request, full, bars_replica)
             case Kind.CLOSE:
@@ -196,7 +196,7 @@ def _unlink(directory: Directory, request: Request) -> ValidatedOp:
         raise RequestError(codes.NOT_EXIST, f"there is no checkpoint {_show(name)}")
     if creation_id and entry.creation_id != creation_id:
         raise RequestError(codes.NOT_EXIST, f"another checkpoint has the name {_show(name)} by now")
-    if entry.leader is not None and entry.leader.secret != secret:
+    if entry.leader is not None and entry.leader.exclusive and entry.leader.secret != secret:
         raise RequestError(codes.ACCESS, f"{entry.leader.shown} leads the checkpoint")
     return [DirectoryOp.UNLINK, name], answer_ok()
 

@@ -110,10 +110,10 @@ class Housekeeping:
     def on_proposal(self, node_id: str, op: list[Any]) -> None:
         """Order an operation that a member proposes, unless it is already done or out of date."""
         match op:
-            case [DirectoryOp.END, int(session), int(generation)]:
+            case [DirectoryOp.END, int(session), int(generation), *_]:
                 entry = self.replicator.directory.sessions.get(session)
                 if entry is not None and entry.generation == generation:
-                    self.replicator.submit([DirectoryOp.END, session, generation])
+                    self.replicator.submit(op)
             case [
                 DirectoryOp.IN_SYNC | DirectoryOp.OUT_OF_SYNC as number,
                 int(creation_id),

@@ -4,8 +4,8 @@ Who leads and who waits is part of the checkpoint's content (`content.leadership
 update, in sequence with all others. So whether an update is the leader's is decided at its place in the
 sequence, and a late one is refused whatever any clock says.
 
-The leader leaves when it resigns, when its handle is closed (its session ends when its process dies), when an
-operator revokes its leadership, or when nothing was heard of it for its ttl. The next one is granted the
+A leadership ends when the leader resigns or closes its handle, when its process is known to be dead, when an
+operator revokes it, or when nothing was heard of the leader for its ttl. The next one is granted the
 leadership once the directory names it: the coordinator then knows whose UNLINK it may accept.
 """
 
@@ -252,7 +252,7 @@ class LeaderElection(Ordering):
         if len(waiting) < len(leadership.waiting):
             remaining = leadership._replace(waiting=waiting)
         leader, ends_ns = leadership.leader, self.ends_ns
-        if leader is not None and leader.program.key not in entry.opens:
+        if leader is not None and leader.program.key not in entry.opens and not _may_live(entry, leader):
             self._end_leadership(remaining, EndReason.CLOSED)
         elif ends_ns is not None and context.now_ns >= ends_ns:
             self._end_leadership(remaining, EndReason.NOT_RENEWED)
@@ -277,11 +277,9 @@ class LeaderElection(Ordering):
         leadership, context = self.leadership, self.context
         leader, first = leadership.leader, leadership.waiting[:1]
         program = leader.program if leader is not None else first[0] if first else None
-        wanted = None
-        if program is not None and program.exclusive:
-            wanted = NamedLeader(program.session, program.handle, program.secret, program.shown)
+        wanted = None if program is None else NamedLeader(*program[:3], program.exclusive, program.shown)
         if wanted != entry.leader:
-            self._have_named(entry, wanted or NamedLeader(0, 0, 0, ""))
+            self._have_named(entry, wanted or NamedLeader(0, 0, 0, False, ""))
             return
         self._settle()
         if leader is None and program is not None:
@@ -354,3 +352,8 @@ class LeaderElection(Ordering):
 
     def _log_leader(self, text: str) -> None:
         self.context.log(f"checkpoint {self.replica.name.decode(errors='replace')!r}: {text}")
+
+
+def _may_live(entry: CheckpointEntry, leader: Leader) -> bool:
+    """Return True if the leader's session ended only because no node heard of it for its grace."""
+    return entry.leader is not None and entry.leader.key == leader.program.key

@@ -82,6 +82,8 @@ class Sessions:
         """By link, how many checkpoints in `creators` are its own."""
         self.grace_until_ns: dict[int, int] = {}
         """The sessions without a link, and the time in ns until which each is kept."""
+        self.dead: dict[int, None] = {}
+        """Those of them whose client's process is known to be dead."""
         self.ending: dict[int, None] = {}
         """The sessions in `grace_until_ns` whose end has been asked for."""
 
@@ -101,6 +103,8 @@ class Sessions:
         del self.link_of_session[session]
         grace_ns = 0 if process_dead else self.context.settings.session_grace_ns
         self.grace_until_ns[session] = self.context.now_ns + grace_ns
+        if process_dead:
+            self.dead[session] = None
         self.context.wake_at(self.grace_until_ns[session])
 
     def receive(self, link: int, frames: Iterable[Frame]) -> bool:
@@ -295,6 +299,7 @@ class Sessions:
             self._end_attaching(link, session, request.number)
         if body != answer_ok():
             return body
+        self.dead.pop(session, None)
         if isinstance(link, int) and link in self.links:
             before = self.links[link]
             if before != session and self.link_of_session.get(before) == link:
@@ -360,6 +365,7 @@ class Sessions:
         if not self.grace_until_ns or self.context.now_ns < min(self.grace_until_ns.values()):
             return
         self.ending = {session: None for session in self.ending if session in self.grace_until_ns}
+        self.dead = {session: None for session in self.dead if session in self.grace_until_ns}
         for session, until_ns in list(self.grace_until_ns.items()):
             entry = self.replicator.directory.sessions.get(session)
             if entry is None or entry.node_id != self.context.node_id:
@@ -369,7 +375,8 @@ class Sessions:
                     if len(self.ending) >= INTERNAL_OPS_MAX:
                         continue  # Wait until others have ended: all at once blocked every client's opens.
                     self.ending[session] = None
-                self.hub.propose([DirectoryOp.END, session, entry.generation])
+                dead = session in self.dead
+                self.hub.propose([DirectoryOp.END, session, entry.generation, dead])
                 self.grace_until_ns[session] = self.context.now_ns + self.context.settings.lease_ns
 
     def next_ns(self) -> int:
