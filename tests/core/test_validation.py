@@ -408,7 +408,7 @@ def test_a_generation_is_refused_when_it_is_no_integer(generation: Any) -> None:
 def test_detach_ends_the_session_in_its_generation() -> None:
     asked = Asked()
     asked.do(Kind.ATTACH, [False], lowest=4)
-    assert asked.plan(Kind.DETACH, [])[0] == [DirectoryOp.END, SESSION, 4]
+    assert asked.plan(Kind.DETACH, [])[0] == [DirectoryOp.END, SESSION, 4, True]
     asked.do(Kind.DETACH, [])
     assert asked.refused(Kind.DETACH, []) == codes.BAD_HANDLE
 
