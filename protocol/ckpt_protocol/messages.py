@@ -101,7 +101,7 @@ class Row:
 
     HEAD: Final = 1  # installed epoch, seq, [[node_id, incarnation], ...]
     CHECKPOINT: Final = 2  # as in a whole directory, with no opens
-    SESSION: Final = 3  # session, node_id, generation, lowest
+    SESSION: Final = 3  # session, node_id, generation, lowest, death seen
     OPENS: Final = 4  # session, [[handle, creation_id, flags], ...]
     ANSWER: Final = 5  # session, request, seq, answer
 

@@ -171,13 +171,15 @@ def _replica(value: object) -> tuple[str, bool]:
 class Program(NamedTuple):
     """A program that leads, waits to lead, or led, as it describes itself.
 
-    `node_id`: the node that its session is attached to; "" if there is none now.
+    `node_id`: the node that its session is attached to; "" if there is none now. `death_seen`: the service
+    knows at once when its process dies; else only after the ttl.
     """
 
     name: str
     host: str
     pid: int
     node_id: str
+    death_seen: bool
 
 
 class CurrentLeader(NamedTuple):
@@ -248,12 +250,13 @@ def _current_leader(value: object) -> CurrentLeader:
 
 
 def _program(value: object) -> Program:
-    name, host, pid, node = row(value, "a program", 4)[:4]
+    name, host, pid, node, death_seen = row(value, "a program", 5)[:5]
     return Program(
         text(name, "a program's name", TEXT_BYTES_MAX),
         text(host, "a program's host", TEXT_BYTES_MAX),
         whole(pid, "a process id"),
         text(node, "a program's node", NODE_ID_BYTES_MAX),
+        boolean(death_seen, "whether the death of a program is seen"),
     )
 
 

@@ -320,12 +320,21 @@ class OfHandle(NamedTuple):
     argument: int
 
 
-def parse_routed_attach(body: bytes) -> tuple[int, bool]:
-    """A forwarded ATTACH: `[generation, fresh]`."""
-    generation, fresh = _fields(Kind.ATTACH, body, 2)[:2]
-    if type(fresh) is not bool:
-        raise wrong("the session's is-new flag must be true or false")
-    return _number(generation, "a session's generation"), fresh
+class RoutedAttach(NamedTuple):
+    """A forwarded ATTACH. `death_seen`: the client's node is told at once when the client's process dies."""
+
+    generation: int
+    fresh: bool
+    death_seen: bool
+
+
+def parse_routed_attach(body: bytes) -> RoutedAttach:
+    """A forwarded ATTACH."""
+    generation, fresh, *more = _fields(Kind.ATTACH, body, 2)
+    death_seen = more[0] if more else False
+    if type(fresh) is not bool or type(death_seen) is not bool:
+        raise wrong("the flags of a session must be true or false")
+    return RoutedAttach(_number(generation, "a session's generation"), fresh, death_seen)
 
 
 def parse_of_handle(kind: int, body: bytes) -> OfHandle:

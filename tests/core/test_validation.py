@@ -382,12 +382,13 @@ def test_a_session_is_created_by_a_fresh_attach_only() -> None:
     asked = Asked()
     assert asked.refused(Kind.ATTACH, [False], lowest=1, session=78) == codes.BAD_HANDLE
     op, _ = asked.plan(Kind.ATTACH, [True], lowest=1, session=78, node_id="b")
-    assert op == [DirectoryOp.ATTACH, 78, 1, "b"]
+    assert op == [DirectoryOp.ATTACH, 78, 1, "b", False]
 
 
 def test_a_session_moves_with_a_newer_generation_and_never_back() -> None:
     asked = Asked()
-    assert asked.plan(Kind.ATTACH, [False], lowest=3, node_id="b")[0] == [DirectoryOp.ATTACH, SESSION, 3, "b"]
+    moved = asked.plan(Kind.ATTACH, [False], lowest=3, node_id="b")[0]
+    assert moved == [DirectoryOp.ATTACH, SESSION, 3, "b", False]
     asked.do(Kind.ATTACH, [False], lowest=3, node_id="b")
     assert asked.plan(Kind.ATTACH, [False], lowest=3, node_id="b")[0] == []
     assert asked.refused(Kind.ATTACH, [False], lowest=2) == codes.BAD_HANDLE

@@ -13,9 +13,13 @@ from ckpt_protocol.framing import Frame
 
 @dataclass(slots=True)
 class ClientConnected:
-    """A client completed the handshake on a new `link` (a number that is never used again)."""
+    """A client completed the handshake on a new `link` (a number that is never used again).
+
+    `death_seen`: the system reports at once when the client's process dies.
+    """
 
     link: int
+    death_seen: bool = False
 
 
 @dataclass(slots=True)

@@ -209,8 +209,8 @@ class Node(Hub):
                 self._on_time()
             case HeartbeatReceived(frame, authentic):
                 self._on_heartbeat(frame, authentic)
-            case ClientConnected(link):
-                self.sessions.on_connected(link)
+            case ClientConnected(link, death_seen):
+                self.sessions.on_connected(link, death_seen)
             case ClientLost() | PeerConnected() | PeerLost() | PeerRefused():
                 self.on_link(event)
             case ClientCongested(link):

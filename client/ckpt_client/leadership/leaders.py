@@ -33,6 +33,9 @@ class Leader(NamedTuple):
     exclusive: bool
     """True if no other may write."""
 
+    death_seen: bool
+    """True if the service knows at once when its process dies. Else the next one leads after the ttl."""
+
 
 class WaitingProgram(NamedTuple):
     """A program that waits to lead."""
@@ -100,7 +103,9 @@ def leader_of(answer: LeaderAnswer, creation_id: int) -> Leader | None:
     if leader is None:
         return None
     token = Token(creation_id, leader.epoch, leader.seq).text
-    return Leader(*leader.program, leader.since_ns, token, leader.ttl_ns / SECOND_NS, leader.exclusive)
+    name, host, pid, node, death_seen = leader.program
+    ttl = leader.ttl_ns / SECOND_NS
+    return Leader(name, host, pid, node, leader.since_ns, token, ttl, leader.exclusive, death_seen)
 
 
 def ask_leader(operations: Operations) -> Operation[Leader | None]:
@@ -121,7 +126,7 @@ def _ask(operations: Operations, whole: bool) -> Operation[LeadershipHistory]:
     creation_id = operations.creation_id
     return LeadershipHistory(
         leader_of(answer, creation_id),
-        tuple(WaitingProgram(*program) for program in answer.waiting),
+        tuple(WaitingProgram(*program[:4]) for program in answer.waiting),
         tuple(
             PastLeader(
                 *past.program[:3],

@@ -38,7 +38,7 @@ access mode (R76, R110)."""
 class DirectoryOp:
     """The operations of the directory: `[number, ...]`. The numbers are on the wire: append only."""
 
-    ATTACH: Final = 1  # session, generation, node_id
+    ATTACH: Final = 1  # session, generation, node_id, true if the death of its client is seen
     END: Final = 2  # session, generation, client gone: no effect if it was attached again since
     OPEN: Final = 3  # session, handle, creation_id, flags
     CREATE: Final = 4  # session, handle, flags, name, attributes, replicas, active, ns since 1970
@@ -120,13 +120,13 @@ class Directory:
         """
         self.seq = seq
         match op:
-            case [DirectoryOp.ATTACH, session, generation, node_id]:
+            case [DirectoryOp.ATTACH, session, generation, node_id, *seen]:
                 if session not in self.sessions:
                     self.sessions[session] = SessionEntry(node_id, generation)
                     self.resident_bytes += SESSION_MEMORY_BYTES
                 entry = self.sessions[session]
                 migrated = entry.node_id != node_id
-                entry.node_id, entry.generation = node_id, generation
+                entry.node_id, entry.generation, entry.death_seen = node_id, generation, seen == [True]
                 self.attached.append(session)
                 if migrated:
                     entry.migrated_seq = seq
@@ -417,6 +417,7 @@ class Directory:
                     [[handle, *opened] for handle, opened in entry.opens.items()],
                     entry.answers.first_unanswered,
                     [[request, *answer] for request, answer in entry.answers.by_request.items()],
+                    entry.death_seen,
                 ]
                 for session, entry in self.sessions.items()
             ],

@@ -65,6 +65,8 @@ class SessionEntry:
     migrated_seq: int = field(default=0, compare=False)
     """The directory's seq when the session last migrated from another node; 0 if this member does not know.
     It is not sent with the directory."""
+    death_seen: bool = False
+    """The death of its client's process is known at once."""
     opens: dict[int, tuple[int, int]] = field(default_factory=dict)
     """By handle: creation id and open flags."""
     answers: ReplyCache = field(default_factory=ReplyCache)

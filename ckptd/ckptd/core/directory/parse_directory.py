@@ -95,6 +95,8 @@ def check_operation(value: object) -> list[Any]:
         raise FrameError(f"directory operation {op[0]} lacks fields")
     for check, field in zip(checks, op[1:], strict=False):
         check(field)
+    if op[0] == DirectoryOp.ATTACH:
+        _death_seen(op[1 + len(checks) :])
     if op[0] == DirectoryOp.END and len(op) > 1 + len(checks):
         boolean(op[1 + len(checks)], "whether a session's client is gone")
     if op[0] == DirectoryOp.CREATE and len(op) > 1 + len(checks):
@@ -164,6 +166,10 @@ def _open(value: object) -> tuple[tuple[int, int], int]:
     return (_number(session), _number(handle)), _number(flags)
 
 
+def _death_seen(more: list[Any]) -> bool:
+    return boolean(more[0], "whether the death of a session's client is seen") if more else False
+
+
 def _opens_of_session(value: object) -> dict[int, tuple[int, int]]:
     opens: dict[int, tuple[int, int]] = {}
     for opened in array(value, "opens", _ROWS_MAX):
@@ -182,8 +188,9 @@ def read_snapshot(value: object, now_ns: int) -> Directory:
     for fields in array(checkpoints, "checkpoints", _ROWS_MAX):
         _add_checkpoint(directory, fields, now_ns)
     for fields in array(sessions, "sessions", _ROWS_MAX):
-        session, node, generation, opens, first_unanswered, answers = row(fields, "a session", 6)[:6]
+        session, node, generation, opens, first_unanswered, answers, *more = row(fields, "a session", 6)
         session_entry = SessionEntry(_node(node), _number(generation))
+        session_entry.death_seen = _death_seen(more)
         session_entry.opens = _opens_of_session(opens)
         session_entry.answers.first_unanswered = _number(first_unanswered)
         for answered in array(answers, "answers", _ROWS_MAX):
@@ -219,9 +226,10 @@ def add_piece(directory: Directory, body: bytes, now_ns: int) -> None:
             case Row.CHECKPOINT:
                 _add_checkpoint(directory, rest, now_ns)
             case Row.SESSION:
-                session, node, generation, first_unanswered = row(rest, "a session", 4)[:4]
+                session, node, generation, first_unanswered, *more = row(rest, "a session", 4)
                 entry = directory.sessions[_number(session)] = SessionEntry(_node(node), _number(generation))
                 entry.answers.first_unanswered = _number(first_unanswered)
+                entry.death_seen = _death_seen(more)
             case Row.OPENS:
                 _add_opens(directory, rest)
             case Row.ANSWER:

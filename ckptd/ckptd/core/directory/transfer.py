@@ -50,7 +50,14 @@ def rows_of(directory: Directory, now_ns: int) -> Iterator[tuple[list[Any], int]
         )
     for number, session in list(directory.sessions.items()):
         yield (
-            [Row.SESSION, number, session.node_id, session.generation, session.answers.first_unanswered],
+            [
+                Row.SESSION,
+                number,
+                session.node_id,
+                session.generation,
+                session.answers.first_unanswered,
+                session.death_seen,
+            ],
             SESSION_BYTES,
         )
         opens = [[handle, *opened] for handle, opened in session.opens.items()]

@@ -113,7 +113,7 @@ def _opened(directory: Directory, request: Request, handle: int) -> tuple[Checkp
 
 
 def _attach(directory: Directory, settings: Settings, node_id: str, request: Request) -> ValidatedOp:
-    generation, fresh = parse_routed_attach(request.body)
+    generation, fresh, death_seen = parse_routed_attach(request.body)
     if not 0 < request.session < 2**63:
         raise RequestError(codes.INVALID_PARAM, "a session id is a number from 1 to 2^63-1")
     session = directory.sessions.get(request.session)
@@ -129,7 +129,7 @@ def _attach(directory: Directory, settings: Settings, node_id: str, request: Req
         raise RequestError(codes.BAD_HANDLE, "this session has been attached on another connection since")
     if session is not None and (generation, node_id) == (session.generation, session.node_id):
         return [], answer_ok()
-    return [DirectoryOp.ATTACH, request.session, generation, node_id], answer_ok()
+    return [DirectoryOp.ATTACH, request.session, generation, node_id, death_seen], answer_ok()
 
 
 def _open(

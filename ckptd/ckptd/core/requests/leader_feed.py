@@ -65,7 +65,7 @@ class LeaderFeed(WaitingReads):
         if whole:
             rows = [
                 [self._program(candidate) for candidate in leadership.waiting],
-                [[*ended[:5], [ended.name, ended.host, ended.pid, ""]] for ended in leadership.ended],
+                [[*ended[:5], [ended.name, ended.host, ended.pid, "", False]] for ended in leadership.ended],
             ]
             self.context.work += ROW_WORK * (len(rows[0]) + len(rows[1]))
         body = answer_ok(
@@ -96,4 +96,5 @@ class LeaderFeed(WaitingReads):
 
     def _program(self, program: Candidate) -> list[Any]:
         session = self.replicator.directory.sessions.get(program.session)
-        return [program.name, program.host, program.pid, session.node_id if session is not None else ""]
+        attached = ["", False] if session is None else [session.node_id, session.death_seen]
+        return [program.name, program.host, program.pid, *attached]

@@ -72,6 +72,8 @@ class Sessions:
         self.requests = requests
         self.links = requests.links
         """Link to session, 0 before ATTACH. Shared with `RequestRouter`."""
+        self.death_seen: dict[int, None] = {}
+        """The links whose client's death the system reports at once."""
         self.link_of_session: dict[int, int] = {}
         """Session to link."""
         self.attaching: dict[int, tuple[int, set[int]]] = {}
@@ -87,8 +89,10 @@ class Sessions:
         self.ending: dict[int, None] = {}
         """The sessions in `grace_until_ns` whose end has been asked for."""
 
-    def on_connected(self, link: int) -> None:
+    def on_connected(self, link: int, death_seen: bool) -> None:
         self.links[link] = 0
+        if death_seen:
+            self.death_seen[link] = None
 
     def on_lost(self, link: int, process_dead: bool) -> None:
         """Start the grace time of a lost link's session.
@@ -97,6 +101,7 @@ class Sessions:
         """
         self.attaching.pop(link, None)
         self.created.pop(link, None)
+        self.death_seen.pop(link, None)
         session = self.links.pop(link, 0)
         if not session or self.link_of_session.get(session) != link:
             return
@@ -202,7 +207,7 @@ class Sessions:
         if kind == Kind.OPERATE:
             return parse_operate(body)
         if kind == Kind.ATTACH:
-            body = pack_body([first_unanswered, parse_attach(body)])
+            body = pack_body([first_unanswered, parse_attach(body), link in self.death_seen])
             self._check_attach(link, session, handle, number)
             return Request(link, handle, number, 0, kind, 0, body, now_ns)
         if kind not in _DIRECTORY_KINDS:

@@ -16,7 +16,7 @@ from ckptd.runtime.clients.unfinished_frames import UnfinishedFrames
 from ckptd.runtime.clients.unread_answers import MEASURE_BYTES, UnreadAnswers
 from ckptd.runtime.counters import Counters
 from ckptd.runtime.driver import ClientSink, Driver
-from ckptd.runtime.host.client_process import Process, process_at
+from ckptd.runtime.host.client_process import ClientProcess, process_at
 from ckptd.runtime.host.descriptors import OPERATORS_MAX
 from ckptd.runtime.logs import RateLimitedLog
 
@@ -49,8 +49,8 @@ class Clients:
         self._operators: dict[int, ClientLink] = {}
         """The operators' tools among the clients."""
 
-    def connect(self, sink: ClientSink) -> int:
-        """Number a client's link and report it to the core.
+    def connect(self, sink: ClientSink, death_seen: bool = False) -> int:
+        """Number a client's link and report it to the core. `death_seen`: see `ClientConnected`.
 
         Raises: HandshakeRejected if there are too many clients.
         """
@@ -60,7 +60,7 @@ class Clients:
                 "ulimit -n)"
             )
             raise HandshakeRejected(codes.NO_RESOURCES, text)
-        return self._add(sink)
+        return self._add(sink, death_seen)
 
     def connect_operator(self, link: "ClientLink") -> int:
         """Number an operator's tool and report it to the core. If there are too many, cut off the oldest."""
@@ -76,10 +76,10 @@ class Clients:
         self._operators[number] = link
         return number
 
-    def _add(self, sink: ClientSink) -> int:
+    def _add(self, sink: ClientSink, death_seen: bool = False) -> int:
         number = next(self._numbers)
         self.driver.clients[number] = sink
-        self.driver.handle(ClientConnected(number))
+        self.driver.handle(ClientConnected(number, death_seen))
         return number
 
     def limits(self) -> Limits:
@@ -98,11 +98,17 @@ class Clients:
             if isinstance(sink, ClientLink)
         ]
 
-    def on_lost(self, number: int, process_dead: bool = False) -> None:
-        """Forget a link and report its loss to the core."""
+    def on_lost(self, number: int, process: ClientProcess | None = None) -> None:
+        """Forget a link and report its loss to the core, once it is known if the client's process is dead."""
         self._operators.pop(number, None)
-        if self.driver.clients.pop(number, None) is not None:
-            self.driver.handle(ClientLost(number, process_dead))
+        forgotten = self.driver.clients.pop(number, None) is not None
+        if process is not None:
+            process.report_death(lambda dead: self._report_loss(number, dead) if forgotten else None)
+        elif forgotten:
+            self._report_loss(number, False)
+
+    def _report_loss(self, number: int, process_dead: bool) -> None:
+        self.driver.handle(ClientLost(number, process_dead))
 
 
 class ClientLink(asyncio.Protocol):
@@ -121,8 +127,9 @@ class ClientLink(asyncio.Protocol):
         self._congested = False
         self._reading_stopped = False
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._process: Process | None = process_at(transport.get_extra_info("socket"))
-        self._number = clients.connect_operator(self) if is_operator else clients.connect(self)
+        self._process: ClientProcess | None = process_at(transport.get_extra_info("socket"))
+        death_seen = self._process is not None
+        self._number = clients.connect_operator(self) if is_operator else clients.connect(self, death_seen)
         transport.set_write_buffer_limits(high=CLIENT_BUFFER_BYTES)
 
     def data_received(self, data: bytes) -> None:
@@ -154,7 +161,7 @@ class ClientLink(asyncio.Protocol):
     def _description(self) -> str:
         """Return a description by which an operator can find the client."""
         if self._process is not None:
-            return f"client {self._number} (process {self._process.pid})"
+            return f"client {self._number} ({self._process.shown})"
         at = self._transport.get_extra_info("peername")
         return f"client {self._number}" + (f" ({at[0]}:{at[1]})" if isinstance(at, tuple) else "")
 
@@ -226,8 +233,7 @@ class ClientLink(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._clients.unread.note(self, 0)
         self._clients.unfinished.note(self, 0)
-        process_dead = self._process is not None and self._process.is_dead()
-        self._clients.on_lost(self._number, process_dead)
+        self._clients.on_lost(self._number, self._process)
         self._closed.set_result(None)
 
     def cut_off(self, limit: str, why: str) -> None:

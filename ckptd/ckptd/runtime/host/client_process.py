@@ -1,22 +1,57 @@
-"""Finds out if the process at the other end of a unix socket is still alive."""
+"""Finds out if the process at the other end of a unix socket is still alive.
 
+A process in this pid namespace, or in one below it, is looked up in /proc. Of any other one (the daemon runs
+in a container, the client does not) the kernel gives a file descriptor, from Linux 6.5 on.
+"""
+
+import asyncio
+import os
+import select
 import socket
 import struct
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 _UCRED: Final = struct.Struct("iII")
 _EXITING: Final = 0x4
 """PF_EXITING of the kernel's task flags. It is set before the sockets of a dying process close."""
 
 
+_SO_PEERPIDFD: Final = 77
+"""The number of the socket option on all architectures that Python is built for, but PA-RISC and SPARC."""
+
+_INT: Final = struct.Struct("i")
+
+DYING_SECONDS: Final = 0.05
+"""How long a foreign process may take from the end of its connection to its own end, to be reported as dead.
+
+The kernel closes the sockets of a dying process first.
+"""
+
+
+class ClientProcess(Protocol):
+    """The process of a client."""
+
+    @property
+    def shown(self) -> str:
+        """The process, for a text to people."""
+
+    def report_death(self, report: Callable[[bool], None]) -> None:
+        """Call `report`, now or soon, with True if the process is dead; once, when its connection has ended."""
+
+
 @dataclass(slots=True, frozen=True)
 class Process:
-    """A process. Its start time distinguishes it from a later one with the same pid."""
+    """A process that /proc shows. Its start time distinguishes it from a later one with the same pid."""
 
     pid: int
     started: str
+
+    @property
+    def shown(self) -> str:
+        return f"process {self.pid}"
 
     def is_dead(self) -> bool:
         """Return True if the process is known to have ended or to be ending."""
@@ -30,17 +65,52 @@ class Process:
         state, flags, started = stat
         return started != self.started or state in "ZXx" or bool(flags & _EXITING)
 
+    def report_death(self, report: Callable[[bool], None]) -> None:
+        """Report at once."""
+        report(self.is_dead())
 
-def process_at(sock: socket.socket | None) -> Process | None:
+
+class ForeignProcess:
+    """A process that /proc does not show here, by a file descriptor that is readable once it has ended."""
+
+    shown = "a process in another namespace"
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def is_dead(self) -> bool:
+        """Return True if the process has ended."""
+        poller = select.poll()
+        poller.register(self._descriptor, select.POLLIN)
+        return bool(poller.poll(0))
+
+    def report_death(self, report: Callable[[bool], None]) -> None:
+        """Report when the process has ended, or `DYING_SECONDS` later."""
+        loop = asyncio.get_running_loop()
+
+        def end() -> None:
+            waiting.cancel()
+            loop.remove_reader(self._descriptor)
+            dead = self.is_dead()
+            os.close(self._descriptor)
+            report(dead)
+
+        waiting = loop.call_later(DYING_SECONDS, end)
+        loop.add_reader(self._descriptor, end)
+
+
+def process_at(sock: socket.socket | None) -> Process | ForeignProcess | None:
     """Return the process that connected a unix socket; None if the system does not tell."""
     if sock is None or sock.family != socket.AF_UNIX or not sys.platform.startswith("linux"):
         return None
     try:
         credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
         pid = int(_UCRED.unpack(credentials)[0])
-        # Pid 0 means a process in another pid namespace (a container), which we cannot see.
-        stat = _stat(pid) if pid else None
-    except OSError:
+        if not pid:
+            descriptor = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD, _INT.size)
+            return ForeignProcess(_INT.unpack(descriptor)[0])
+        stat = _stat(pid)
+    except (OSError, struct.error):
         return None
     return Process(pid, stat[2]) if stat else None
 
