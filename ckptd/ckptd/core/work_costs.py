@@ -34,5 +34,11 @@ Such a body is first unpacked and then checked in the slow way that finds out wh
 lists take 30 ms.
 """
 
+LEADERSHIP_SHIFT: Final = 6
+"""Shift from bytes of a changed leadership to work: one unit for 64 bytes.
+
+It is packed and parsed as a whole: 37 KB, with 100 programs that wait, take 460 us.
+"""
+
 KIB_SHIFT: Final = 10
 """Shift from bytes that are copied to work: one unit per KiB."""

@@ -41,12 +41,13 @@ from ckptd.core.content.versions import VERSION_BYTES
 from ckptd.core.context import Context
 from ckptd.core.directory.attributes import Attributes
 from ckptd.core.settings import EVERY_NODE_MUST, FeatureLevel
-from ckptd.core.work_costs import ELEMENT_WORK, OP_WORK, PENDING_SHIFT
+from ckptd.core.work_costs import ELEMENT_WORK, LEADERSHIP_SHIFT, OP_WORK, PENDING_SHIFT
 
 _ROUTE_BYTES = REPLICATE_ROUTE.size
 _unpack_route = REPLICATE_ROUTE.unpack_from
 _DESCRIPTOR_BYTES = 40
 _TOKEN: Final = Op.TOKEN
+_LEADERSHIP: Final = Op.LEADERSHIP
 _CREATION_ID_BYTES: Final = 8
 _FIELDS_OF_ELEMENT: Final = 3  # A fourth field, True, asks for the version as well.
 
@@ -201,6 +202,8 @@ class ReplicaContent(ABC):
                 raise ParseFailed(error) from error
             if ops and ops[-1][0] == _TOKEN:
                 ops = Ops(ops[:-1])  # The active replica has compared it.
+                if not ops:
+                    raise FrameError("an update with a token changes nothing")
             bytes_before = self.sections.resident_bytes
             if not self._apply(update, ops, answered):
                 return False
@@ -217,6 +220,8 @@ class ReplicaContent(ABC):
         pre_images: PreImages = {}
         self.sections.epoch = update.epoch
         self.context.work += OP_WORK * len(ops)
+        if ops and ops[0][0] == _LEADERSHIP:
+            self.context.work += len(update.body) >> LEADERSHIP_SHIFT
         if not self.complete:
             self.sections.apply_during_resync(ops, update.time_ns, update.seq, pre_images)
             generated = _generated_ids(ops)

@@ -173,6 +173,14 @@ class Directory:
             ]:
                 self._change_replica(number, creation_id, node_id)
 
+    def would_name(self, op: list[Any]) -> bool:
+        """Return True if this LEADER operation would change which leader the directory names."""
+        _, creation_id, activation_seq, *named = op
+        entry = self.checkpoints.get(creation_id)
+        if entry is None or entry.activation_seq != activation_seq:
+            return False
+        return entry.leader != (tuple(named[:5]) if named[0] else None)
+
     def _name_leader(self, entry: CheckpointEntry, activation_seq: int, named: NamedLeader) -> None:
         """Name the leader that the active replica proposes, or none; a former active replica has no say."""
         if entry.activation_seq == activation_seq:

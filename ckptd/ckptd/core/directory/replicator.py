@@ -24,6 +24,7 @@ from ckptd.core.directory.parse_directory import check_staged
 from ckptd.core.directory.validation import validate
 from ckptd.core.hub import Hub
 from ckptd.core.reply_cache import ANSWERS_BYTES_FREE, FORGOTTEN, ErrorReplyCache
+from ckptd.core.settings import FeatureLevel
 from ckptd.core.stops_by_bugs import number_of
 from ckptd.core.view import View
 from ckptd.core.work_costs import FRAME_WORK
@@ -187,6 +188,8 @@ class DirectoryReplicator:
             item = self.queue.popleft()
             if isinstance(item, Request):
                 self._replicate_request(item)
+            elif item[0] == DirectoryOp.LEADER and not self.directory.would_name(item):
+                continue  # It was asked for more than once.
             elif not self.context.stops.known or (0, number_of(item)) not in self.context.stops.requests:
                 self._replicate(item, 0, 0, 0, b"", None)
             else:
@@ -244,6 +247,8 @@ class DirectoryReplicator:
         if op and op[0] == DirectoryOp.ADD_REPLICA:
             self._replicate(op, 0, 0, 0, answer, request)  # No answer to remember: nothing was opened.
         elif op:
+            if op[0] == DirectoryOp.END and self.context.feature_level < FeatureLevel.TAKEOVER:
+                op = op[:3]  # As an older node knows it.
             if op[0] == DirectoryOp.CREATE:
                 op = [*op, self.context.wall_ns]
             self._replicate(op, request.session, request.number, request.first_unanswered, answer, request)

@@ -124,9 +124,7 @@ class Housekeeping:
                     return
                 if checkpoint.replicas[node_id] != (number == DirectoryOp.IN_SYNC):
                     self.replicator.submit([number, creation_id, node_id])
-            case [DirectoryOp.LEADER, int(creation_id), int(activation_seq), *named]:
+            case [DirectoryOp.LEADER, int(creation_id), *_]:
                 checkpoint = self.replicator.directory.checkpoints.get(creation_id)
-                if checkpoint is None or checkpoint.activation_seq != activation_seq:
-                    return
-                if checkpoint.active == node_id and checkpoint.leader != (tuple(named) if named[0] else None):
-                    self.replicator.submit(op)
+                if checkpoint is not None and checkpoint.active == node_id:
+                    self.replicator.submit(op)  # (It is dropped if it changes nothing when its turn comes.)

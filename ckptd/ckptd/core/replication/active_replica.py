@@ -223,12 +223,16 @@ class ActiveReplica(LeaderElection):
         """
         seq, answer = known
         log, key = self.replica.log, (request.session, request.number)
-        if key in self.settling:
-            self.settling[key] = request, answer
+        of_service = not is_ok(answer) or (seq > log.committed_seq and log.is_of_service(seq))
+        may_settle = is_ok(answer) and (seq <= log.committed_seq or of_service)
+        if key in self.settling or (may_settle and not self.names_as_wanted):
+            self.settling[key] = request, answer  # It may be a resignation from before a fail-over.
+            self.succeed()
         elif seq <= log.committed_seq:
             self.answer(request, answer)
-        elif not is_ok(answer) or log.is_of_service(seq):
-            if key in self.answers_after_commit or not self._refuse_if_overloaded(request):
+        elif of_service:
+            # (What was done is not refused.)
+            if key in self.answers_after_commit or is_ok(answer) or not self._refuse_if_overloaded(request):
                 self._await_commit(request, answer, seq)
         elif self.replica.sync:
             for update in log.pending:

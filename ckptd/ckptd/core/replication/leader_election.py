@@ -34,6 +34,7 @@ from ckptd.core.directory.entries import CheckpointEntry, NamedLeader
 from ckptd.core.hub import Hub
 from ckptd.core.replication.ordering import Ordering
 from ckptd.core.settings import EVERY_NODE_MUST, MILLISECOND_NS, SECOND_NS, FeatureLevel
+from ckptd.core.work_costs import LEADERSHIP_SHIFT, OP_WORK
 
 FAIL_OVER_NS: Final = 1_500 * MILLISECOND_NS
 """How long a leader may be without a node after the lease and the grace: it looks for another one."""
@@ -49,6 +50,9 @@ GAP_HEARTBEATS: Final = 4
 REPEAT_NS: Final = 250 * MILLISECOND_NS
 """How often the directory is asked again to name the next leader."""
 
+NAMES_NOBODY: Final = NamedLeader(0, 0, 0, False, "")
+"""What the directory is asked for if it is to name no leader."""
+
 ALONE: Final = (Op.LEAD, Op.RESIGN, Op.REVOKE)
 _TOKEN: Final = Op.TOKEN
 
@@ -63,13 +67,27 @@ _REASONS: Final = {
 class LeaderElection(Ordering):
     """Who leads one checkpoint, and who leads it next, at its active replica."""
 
-    __slots__ = ("entry", "heard_ns", "propose", "proposed_ns", "served_ns", "settling")
+    __slots__ = (
+        "asked",
+        "entry",
+        "entry_changed",
+        "heard_ns",
+        "propose",
+        "proposed_ns",
+        "served_ns",
+        "settling",
+    )
 
     def __init__(self, replica: ReplicaContent, hub: Hub) -> None:
         super().__init__(replica, hub)
         self.propose = hub.propose
         self.entry: CheckpointEntry | None = None
         """The checkpoint in the directory: its open handles, and the leader that the directory names."""
+        self.entry_changed = True
+        """The open handles may be others than when the queue was last compared with them."""
+        self.asked: NamedLeader | None = None
+        """Whom the directory was asked to name, until it does. It is asked for one at a time: if a former
+        request were still on its way, the directory could name somebody else once more."""
         self.heard_ns = self.context.now_ns
         """When the leader was last heard, and a time in which it could not be heard later."""
         self.served_ns = 0
@@ -94,6 +112,8 @@ class LeaderElection(Ordering):
                 text = "to lead, to resign and to revoke are updates of their own"
                 raise RequestError(codes.INVALID_PARAM, text, len(ops) - 1)
             self._check_feature_level()
+            if self._refuse_if_overloaded(request):
+                return None
             if last[0] == Op.LEAD:
                 self._enqueue(request, last)
             elif last[0] == Op.RESIGN:
@@ -103,7 +123,7 @@ class LeaderElection(Ordering):
             return None
         leader = self.leadership.leader
         if leader is not None and leader.program.exclusive:
-            self._refuse(request, f"{leader.program.shown} leads")
+            self._refuse(request, ops, f"{leader.program.shown} leads")
             return None
         return ops
 
@@ -116,11 +136,12 @@ class LeaderElection(Ordering):
         if leader is None or (leader.epoch, leader.seq, leader.program.secret) != (epoch, seq, secret):
             now = "nobody leads" if leader is None else f"{leader.program.shown} leads"
             text = f"the leadership with this token has ended; now {now}"
-            self._refuse(request, text)
+            self._refuse(request, ops, text)
             return None
         own_lineage = 0 if self.replica.sync else self.lineage
         if lineage != own_lineage:
             # Never stored: no duplicate of this request will ever have the right lineage.
+            self.context.work += OP_WORK * len(ops)
             text = "the active replica was lost, and the newest updates may be lost with it"
             self.answer(request, pack_body([codes.ACCESS, -1, text, own_lineage]))
             return None
@@ -129,7 +150,8 @@ class LeaderElection(Ordering):
             self._change_leadership(self.leadership._replace(lineage=lineage))
         return Ops(ops[:-1])
 
-    def _refuse(self, request: Request, text: str) -> None:
+    def _refuse(self, request: Request, ops: Ops, text: str) -> None:
+        self.context.work += OP_WORK * len(ops)
         self.context.count("writes_of_others_refused")
         self.store_refusal(request, answer_error(codes.ACCESS, text))
 
@@ -180,12 +202,9 @@ class LeaderElection(Ordering):
     def _resign(self, request: Request, handle: int, successor: str | None) -> None:
         leadership, key = self.leadership, (request.session, handle)
         place = leadership.position_of(key)
-        if place is None:
-            self._change_leadership(leadership, request)
-            return
-        if place:
+        if place != 0:  # The directory may still name one that does not lead any more, or not yet.
             waiting = tuple(candidate for candidate in leadership.waiting if candidate.key != key)
-            self._change_leadership(leadership._replace(waiting=waiting), request)
+            self._change_leadership(leadership._replace(waiting=waiting), request, settles=True)
             self.succeed()
             return
         if successor is not None:
@@ -230,12 +249,17 @@ class LeaderElection(Ordering):
             leadership.leader is None
             and not leadership.waiting
             and not self.settling
+            and self.asked is None
             and (entry is None or entry.leader is None)
         )
 
+    def begin_election(self, entry: CheckpointEntry) -> None:
+        """Begin (again) in an activation: what was asked for in an earlier one has no effect any more."""
+        self.entry, self.entry_changed, self.asked = entry, True, None
+
     def on_entry(self, entry: CheckpointEntry) -> None:
         """Take the checkpoint in the directory, or a change of it."""
-        self.entry = entry
+        self.entry, self.entry_changed = entry, True
         if not self.leadership_settled:
             self.succeed()
 
@@ -246,11 +270,12 @@ class LeaderElection(Ordering):
             return
         self.arm_timers()
         self._excuse_silence()
-        leadership = self.leadership
-        waiting = tuple(candidate for candidate in leadership.waiting if candidate.key in entry.opens)
-        remaining = leadership
-        if len(waiting) < len(leadership.waiting):
-            remaining = leadership._replace(waiting=waiting)
+        remaining = leadership = self.leadership
+        if self.entry_changed:
+            self.entry_changed = False
+            waiting = tuple(candidate for candidate in leadership.waiting if candidate.key in entry.opens)
+            if len(waiting) < len(leadership.waiting):
+                remaining = leadership._replace(waiting=waiting)
         leader, ends_ns = leadership.leader, self.ends_ns
         if leader is not None and leader.program.key not in entry.opens and not _may_live(entry, leader):
             self._end_leadership(remaining, EndReason.CLOSED)
@@ -265,21 +290,20 @@ class LeaderElection(Ordering):
         """Do not count the time in which this replica did not serve: no leader could be heard in it.
 
         That is so for a new active replica, after a view change, after a time without lease, and after a
-        pause of this process.
+        pause of this process. A little of each gap counts, or no leader would ever end at a node that is
+        always late.
         """
         now_ns = self.context.now_ns
         gap_ns, self.served_ns = now_ns - self.served_ns, now_ns
-        if gap_ns > GAP_HEARTBEATS * self.context.settings.heartbeat_ns:
-            self.heard_ns = min(now_ns, self.heard_ns + gap_ns)
+        excused_ns = gap_ns - GAP_HEARTBEATS * self.context.settings.heartbeat_ns
+        if excused_ns > 0:
+            self.heard_ns = min(now_ns, self.heard_ns + excused_ns)
 
     def _grant_next(self, entry: CheckpointEntry) -> None:
         """Let the first in the queue lead, if there is no leader and once the directory names it."""
         leadership, context = self.leadership, self.context
-        leader, first = leadership.leader, leadership.waiting[:1]
-        program = leader.program if leader is not None else first[0] if first else None
-        wanted = None if program is None else NamedLeader(*program[:3], program.exclusive, program.shown)
-        if wanted != entry.leader:
-            self._have_named(entry, wanted or NamedLeader(0, 0, 0, False, ""))
+        leader, program = leadership.leader, self._next_program()
+        if not self._is_named(entry):
             return
         self._settle()
         if leader is None and program is not None:
@@ -296,20 +320,50 @@ class LeaderElection(Ordering):
         if self.ends_ns is not None:
             context.wake_at(self.ends_ns)
 
-    def _have_named(self, entry: CheckpointEntry, named: NamedLeader) -> None:
-        """Have the directory name the next leader, or none. It is asked again until it does."""
+    def _next_program(self) -> Candidate | None:
+        """Return the program that leads, or else the first that waits to."""
+        leader, waiting = self.leadership.leader, self.leadership.waiting
+        return leader.program if leader is not None else waiting[0] if waiting else None
+
+    def _wanted_name(self) -> NamedLeader:
+        """Return what the directory should name."""
+        program = self._next_program()
+        if program is None:
+            return NAMES_NOBODY
+        return NamedLeader(*program[:3], program.exclusive, program.shown)
+
+    @property
+    def names_as_wanted(self) -> bool:
+        """Return True if the directory names who leads, or who is next, and nothing else is under way."""
+        entry = self.entry
+        if entry is None or self.asked is not None:
+            return False
+        return (entry.leader or NAMES_NOBODY) == self._wanted_name()
+
+    def _is_named(self, entry: CheckpointEntry) -> bool:
+        """Return True if the directory names the next leader, or none. If not, it is asked until it does."""
+        named, asked, wanted = entry.leader or NAMES_NOBODY, self.asked, self._wanted_name()
+        if asked is None or asked == named:
+            asked = wanted if wanted != named else None
+            self.proposed_ns = -REPEAT_NS
+        self.asked = asked
+        if asked is None:
+            return True
         now_ns = self.context.now_ns
         if now_ns >= self.proposed_ns + REPEAT_NS:
             self.proposed_ns = now_ns
-            operation = [DirectoryOp.LEADER, entry.creation_id, self.activation_seq, *named]
-            self.propose(operation)
+            self.propose([DirectoryOp.LEADER, entry.creation_id, self.activation_seq, *asked])
         self.context.wake_at(self.proposed_ns + REPEAT_NS)
+        return False
 
     def _settle(self) -> None:
         """Answer the requests that have waited for the directory."""
-        settling, self.settling = self.settling, {}
+        log, settling, self.settling = self.replica.log, self.settling, {}
         for request, answer in settling.values():
-            self.answer_after_commit(request, answer)
+            if log.committed_seq >= log.seq:
+                self.answer(request, answer)
+            else:
+                self._await_commit(request, answer, log.seq)
 
     def take_settling(self) -> list[Request]:
         """Remove and return the requests that wait for the directory: the active role ends."""
@@ -324,23 +378,23 @@ class LeaderElection(Ordering):
         assert leadership.leader is not None
         self._log_leader(f"{leadership.leader.program.shown} leads no more: {_REASONS[reason]}")
         self.context.count("leaders_ended")
-        answer = self._change_leadership(leadership.end(reason, self.context.wall_ns), request, settles=True)
-        if request is not None:
-            self.settling[request.session, request.number] = request, answer
-        self.proposed_ns = -REPEAT_NS
+        self._change_leadership(leadership.end(reason, self.context.wall_ns), request, settles=True)
         self.succeed()
 
     def _change_leadership(
         self, leadership: Leadership, request: Request | None = None, settles: bool = False
-    ) -> bytes:
-        """Order the update that makes this the leadership, and answer a request with it, unless it settles.
+    ) -> None:
+        """Order the update that makes this the leadership, and answer a request with it.
 
-        Return the answer.
+        With `settles` the answer comes when the directory names no former leader either.
         """
         version = version_at(self.context.epoch, self.next_seq())
         answer = answer_ok([version])
-        operation = [Op.LEADERSHIP, leadership._replace(version=version).pack()]
-        self.order(Ops([operation]), request, answer, answers=not settles)
+        packed = leadership._replace(version=version).pack()
+        self.context.work += len(packed) >> LEADERSHIP_SHIFT
+        self.order(Ops([[Op.LEADERSHIP, packed]]), request, answer, answers=not settles)
+        if settles and request is not None:
+            self.settling[request.session, request.number] = request, answer
         creation_id, context = self.replica.creation_id, self.context
         context.newly_led[creation_id] = None
         if leadership.leader is not None or not leadership.waiting:
@@ -348,7 +402,6 @@ class LeaderElection(Ordering):
         elif creation_id not in context.leaderless:
             context.leaderless[creation_id] = None
             context.count("leaderless")
-        return answer
 
     def _log_leader(self, text: str) -> None:
         self.context.log(f"checkpoint {self.replica.name.decode(errors='replace')!r}: {text}")

@@ -188,7 +188,7 @@ class LocalReplicas:
         """Let the active role begin (again), with what the directory says of the replicas."""
         assert replica.active is not None
         others = [node_id for node_id in entry.in_sync if node_id != self.context.node_id]
-        replica.active.entry = entry
+        replica.active.begin_election(entry)
         replica.active.begin_activation(others, entry.activation_seq, self._counts_as_in_sync(entry))
 
     def _activate(self, replica: Replica, entry: CheckpointEntry) -> None:

@@ -33,6 +33,7 @@ from ckptd.core.directory.replicator import INTERNAL_OPS_MAX, DirectoryReplicato
 from ckptd.core.events import TakeLarge
 from ckptd.core.hub import Hub
 from ckptd.core.requests.router import RequestRouter
+from ckptd.core.settings import FeatureLevel
 from ckptd.core.stops_by_bugs import MAKES_NO_REPLICA
 from ckptd.core.work_costs import FRAME_WORK, KIB_SHIFT
 
@@ -380,8 +381,10 @@ class Sessions:
                     if len(self.ending) >= INTERNAL_OPS_MAX:
                         continue  # Wait until others have ended: all at once blocked every client's opens.
                     self.ending[session] = None
-                dead = session in self.dead
-                self.hub.propose([DirectoryOp.END, session, entry.generation, dead])
+                end = [DirectoryOp.END, session, entry.generation]
+                if session in self.dead and self.context.feature_level >= FeatureLevel.TAKEOVER:
+                    end.append(True)  # (An older node would not know the operation with this field.)
+                self.hub.propose(end)
                 self.grace_until_ns[session] = self.context.now_ns + self.context.settings.lease_ns
 
     def next_ns(self) -> int:
