@@ -45,6 +45,10 @@ _OF_CHECKPOINTS: Final = (
 )
 
 
+_WITH_LAST_FIELD: Final = (DirectoryOp.ATTACH, DirectoryOp.END)
+"""Operations whose last field is new in `FeatureLevel.TAKEOVER`: an older node does not know them with it."""
+
+
 @dataclass(slots=True, frozen=True)
 class Operation:
     """The operation that is being applied, as this node's last words name it."""
@@ -247,8 +251,8 @@ class DirectoryReplicator:
         if op and op[0] == DirectoryOp.ADD_REPLICA:
             self._replicate(op, 0, 0, 0, answer, request)  # No answer to remember: nothing was opened.
         elif op:
-            if op[0] == DirectoryOp.END and self.context.feature_level < FeatureLevel.TAKEOVER:
-                op = op[:3]  # As an older node knows it.
+            if op[0] in _WITH_LAST_FIELD and self.context.feature_level < FeatureLevel.TAKEOVER:
+                op = op[:-1]  # As an older node knows it.
             if op[0] == DirectoryOp.CREATE:
                 op = [*op, self.context.wall_ns]
             self._replicate(op, request.session, request.number, request.first_unanswered, answer, request)

@@ -39,7 +39,7 @@ class ClientProcess(Protocol):
         """The process, for a text to people."""
 
     def report_death(self, report: Callable[[bool], None]) -> None:
-        """Call `report`, now or soon, with True if the process is dead; once, when its connection has ended."""
+        """When its connection has ended: call `report`, now or soon, with True if the process is dead."""
 
 
 @dataclass(slots=True, frozen=True)
