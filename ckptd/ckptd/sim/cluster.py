@@ -70,6 +70,8 @@ class Cluster(HostCluster):
         self.impostors = Impostors(self.world, self.machines)
         self.oracles = Oracles(self.world, self.hosts, self)
         self.workload = Workload(self.world, self.client_links, self.oracles.views)
+        if options.leaders:
+            self.oracles.leaders.history = self.workload.leaderships
         self.clients = Clients(self.workload)
         self.faults = Faults(
             self.world,

@@ -61,12 +61,14 @@ def _shape(node: Node) -> object:
 
 
 def _clients_wait(cluster: Cluster) -> str:
-    for worker in cluster.clients.workers:
-        client = worker.client
+    for driver in cluster.clients.drivers:
+        client = driver.client
         if not client.over and not client.attached:
             return f"{client.name} is not attached"
         if client.busy:
             return f"{client.name} waits for the answers to {list(client.pending)}"
+        if not driver.settled:
+            return f"{client.name} waits to lead, or leads"
     return ""
 
 

@@ -1,6 +1,6 @@
 """One simulation from seed to verdict: first faults (safety), then healing and convergence (liveness)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -12,15 +12,23 @@ from ckpt_protocol.constants import (
 from ckpt_protocol.messages import Kind
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 from ckptd.sim.checkers.checkers import (
+    Subject,
     check_all,
     check_expirations,
     check_generated,
     check_not_done,
     without_outranked,
 )
+from ckptd.sim.checkers.history import Call
+from ckptd.sim.checkers.leaderships import (
+    check_first_reads,
+    check_leaderships,
+    check_refusals,
+    check_unlinks,
+)
 from ckptd.sim.checkers.open_close import check_open_close
 from ckptd.sim.checkers.weak_order import check_weak_order
-from ckptd.sim.clients.worker import Worker
+from ckptd.sim.clients.client_driver import ClientDriver
 from ckptd.sim.cluster import Cluster
 from ckptd.sim.convergence import violations, why_not_converged
 from ckptd.sim.draw.options import Options
@@ -151,13 +159,13 @@ def wait_until(
 
 def final_read(cluster: Cluster) -> None:
     """Have every client read all that it has open: what was acknowledged must be there. Raises: Violation."""
-    for worker in cluster.clients.workers:
-        for handle in list(worker.handles.values()):
-            worker.iterate(handle, FINAL_CALL_NS)
-        for number in cluster.workload.open_close.uncertain(worker.client.session):
-            worker.close_handle(number, may_be_closed=True, call_ns=FINAL_CALL_NS)
+    for driver in cluster.clients.drivers:
+        for handle in list(driver.handles.values()):
+            driver.iterate(handle, FINAL_CALL_NS)
+        for number in cluster.workload.open_close.uncertain(driver.client.session):
+            driver.close_handle(number, may_be_closed=True, call_ns=FINAL_CALL_NS)
     wait_until(cluster, lambda: _clients_busy(cluster), "the last answers", FINAL_CALL_NS + MARGIN_NS)
-    tracking_clients = [each for worker in cluster.clients.workers for each in worker.tracking_clients]
+    tracking_clients = [each for driver in cluster.clients.drivers for each in driver.tracking_clients]
     for tracking_client in tracking_clients:
         tracking_client.final_check()
 
@@ -170,15 +178,15 @@ def final_read(cluster: Cluster) -> None:
         return f"the tracking clients {', '.join(wait)} still read" if wait else ""
 
     wait_until(cluster, unfinished, "the final read of the tracking clients", FINAL_CALL_NS)
-    for worker in cluster.clients.workers:
-        worker.mark_session_uncertain()
-        for handle in list(worker.handles.values()):
-            worker.status(handle, final=True, call_ns=FINAL_CALL_NS)
+    for driver in cluster.clients.drivers:
+        driver.mark_session_uncertain()
+        for handle in list(driver.handles.values()):
+            driver.status(handle, final=True, call_ns=FINAL_CALL_NS)
     wait_until(cluster, lambda: _clients_busy(cluster), "the last answers", FINAL_CALL_NS + MARGIN_NS)
 
 
 def _clients_busy(cluster: Cluster) -> str:
-    busy = [worker.client.name for worker in cluster.clients.workers if worker.client.busy]
+    busy = [driver.client.name for driver in cluster.clients.drivers if driver.client.busy]
     return f"{', '.join(busy)} still wait" if busy else ""
 
 
@@ -190,8 +198,8 @@ def _end_sessions(cluster: Cluster) -> None:
     options = cluster.options
     cluster.workload.closed = True
     all_detach = cluster.world.chance(0.4)
-    for worker in cluster.clients.workers:
-        _end_session(worker, all_detach or worker.number % 2 == 1)
+    for driver in cluster.clients.drivers:
+        _end_session(driver, all_detach or driver.number % 2 == 1)
     if options.nodes > 1 and cluster.world.chance(0.5):
         _lose_coordinators(cluster)
     retention_ns = max(
@@ -254,8 +262,8 @@ def _lose_coordinators(cluster: Cluster) -> None:
     world.after(world.between(400 * MILLISECOND_NS, 1500 * MILLISECOND_NS), lambda: lose(last_ns))
 
 
-def _end_session(worker: Worker, detach: bool) -> None:
-    client = worker.client
+def _end_session(driver: ClientDriver, detach: bool) -> None:
+    client = driver.client
     if client.over:
         return
     if detach:
@@ -320,15 +328,40 @@ def _check_history(cluster: Cluster, verdict: Verdict) -> None:
         verdict.undecided += findings.undecided
         if subject.flags & SA_CKPT_WR_ACTIVE_REPLICA_WEAK and subject.fork_ns is None:
             wrong.extend(check_weak_order(calls, subject.losses_ns))
+        if subject.fork_ns is None and not cluster.oracles.views.outranked:
+            wrong.extend(_check_leaderships(cluster, subject, calls))
         wrong.extend(check_generated(calls, subject.losses_ns))
         wrong.extend(check_not_done(calls, subject.losses_ns))
         if not subject.losses_ns:
             wrong.extend(check_expirations(calls, _wall_ns, _clock_tolerance_ns(cluster.options)))
+    wrong.extend(check_refusals(cluster.workload.leaderships, cluster.workload.is_lost))
     if not cluster.oracles.views.history_lost:
         tolerance_ns = 10 * MILLISECOND_NS
         skew = cluster.options.skew_ppm / PPM
         wrong.extend(
             check_open_close(cluster.workload.open_close, cluster.workload.is_lost, skew, tolerance_ns)
         )
+        wrong.extend(_check_unlinks(cluster))
     if wrong:
         verdict.rule, verdict.text = "history", "\n".join(wrong[:3])
+
+
+def _check_leaderships(cluster: Cluster, subject: Subject, calls: Sequence[Call]) -> list[str]:
+    history = cluster.workload.leaderships
+    if cluster.workload.is_lost(subject.creation_id):
+        return []
+    wrong = check_leaderships(history, calls, subject.creation_id)
+    if subject.flags & SA_CKPT_WR_ALL_REPLICAS and not subject.losses_ns:
+        reads = [each for each in history.first_reads if each[0].creation_id == subject.creation_id]
+        wrong.extend(check_first_reads(reads, calls, subject.section_ids))
+    return wrong
+
+
+def _check_unlinks(cluster: Cluster) -> list[str]:
+    history, open_close = cluster.workload.leaderships, cluster.workload.open_close
+    wrong: list[str] = []
+    for checkpoint in cluster.workload.checkpoints:
+        opens = [call for call in open_close.opens if call.name == checkpoint.name]
+        unlinks = [call for call in open_close.unlinks if call.name == checkpoint.name]
+        wrong.extend(check_unlinks(history, opens, unlinks))
+    return wrong

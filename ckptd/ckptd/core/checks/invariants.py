@@ -6,6 +6,7 @@ simulator and change nothing.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from ckpt_protocol.body_codec import pack_body
 from ckptd.core.directory.entries import CheckpointEntry
@@ -32,12 +33,14 @@ def comparable_content(replica: Replica) -> bytes | None:
     """
     if not replica.complete or (replica.active is not None and replica.active.batch):
         return None
-    return pack_body(
-        [
-            [section_id, section.content, section.expiration_ns, section.state]
-            for section_id, section in replica.sections.items_sorted()
-        ]
-    )
+    rows: list[Any] = [
+        [section_id, section.content, section.expiration_ns, section.state]
+        for section_id, section in replica.sections.items_sorted()
+    ]
+    leadership = replica.sections.leadership
+    if leadership.version:
+        rows.append(leadership.pack())
+    return pack_body(rows)
 
 
 def several_active(creation_id: int, nodes: Iterable[Clocked]) -> str:

@@ -45,6 +45,9 @@ class Call:
     epoch: int = 0
     """The epoch of the node that answered."""
 
+    token: tuple[int, int] | None = None
+    """The epoch and seq of the leadership under which an update was made; None for one without a token."""
+
     def describe(self) -> str:
         """Describe the call for people."""
         arguments = " ".join(_show(element) for element in self.arguments)
@@ -76,3 +79,8 @@ class History:
     def add(self, call: Call) -> None:
         """Add a call that begins."""
         self.calls.setdefault(call.creation_id, []).append(call)
+
+    def latest(self) -> list[Call]:
+        """Return all calls, those that began last first."""
+        calls = [call for each in self.calls.values() for call in each]
+        return sorted(calls, key=lambda call: -call.invoked_ns)

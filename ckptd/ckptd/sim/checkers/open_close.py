@@ -24,6 +24,8 @@ class DirectoryCall:
     outcome: Outcome = Outcome.PENDING
     code: int = 0
     creation_id: int = 0
+    secret: int = 0
+    """What an UNLINK proves with that it comes from the leader; 0: nothing."""
 
     def end(self, now_ns: int, outcome: Outcome, code: int, creation_id: int = 0) -> None:
         """Note the answer that the caller got."""

@@ -49,6 +49,7 @@ class ClientDriver:
         self.under_way = 0
         name = f"client {self.number}"
         self.client = SimClient(self.world, self.workload.links, name, self.number, self._session_ended)
+        self.client.on_repeated = self._on_repeated
         self.client.connect()
 
     def crash(self) -> None:
@@ -57,9 +58,22 @@ class ClientDriver:
         self.workload.open_close.session_over(self.client.session, self.world.now_ns, ended=False)
         self.world.after(self.world.between(0, SECOND_NS), self.begin)
 
+    @property
+    def settled(self) -> bool:
+        """True if it has nothing left to do once the workload rests."""
+        return True
+
+    def _on_repeated(self, number: int, first: CallResult, second: CallResult) -> None:
+        """Note a duplicate of an update that was carried out after the update was refused for good."""
+        if second.outcome == Outcome.OK:
+            own = [call for call in self.workload.history.latest() if call.client == self.number]
+            call = next(call for call in own if call.number == number)
+            text = f"carried out after it was refused ({first.text}): {call.describe()}"
+            self.workload.leaderships.repeated.append((call.creation_id, text))
+
     def _session_ended(self) -> None:
         silence_ns = self.client.longest_silence_ns()
-        if not self._may_have_ended():
+        if not self.may_have_ended():
             raise Violation(
                 "sessions",
                 f"the session of {self.client.name} was ended {silence_ns / 1e6:.0f} ms after "
@@ -71,11 +85,11 @@ class ClientDriver:
 
     def mark_session_uncertain(self) -> None:
         """Note that a session that may have ended may have closed everything that it had open."""
-        if self._may_have_ended():
+        if self.may_have_ended():
             client = self.client
             self.workload.open_close.session_over(client.session, client.contact_ns, ended=False)
 
-    def _may_have_ended(self) -> bool:
+    def may_have_ended(self) -> bool:
         """Return True if the service may end the session: on request, or after the grace without contact."""
         if self.workload.closed:
             return True
@@ -160,7 +174,7 @@ class ClientDriver:
         def on_closed(result: CallResult) -> None:
             if result.outcome == Outcome.OK or result.code == codes.BAD_HANDLE:
                 open_close.gone(handle)
-            if result.code == codes.BAD_HANDLE and not may_be_closed and not self._may_have_ended():
+            if result.code == codes.BAD_HANDLE and not may_be_closed and not self.may_have_ended():
                 raise Violation(
                     "no request is done twice",
                     f"{client.name} closed {number} and got the answer {result.text!r}",
@@ -168,17 +182,18 @@ class ClientDriver:
 
         self.request(Kind.CLOSE, number, [], on_closed, call_ns)
 
-    def unlink(self, handle: ClientHandle) -> None:
-        """Unlink the name of a checkpoint that this client has open."""
+    def unlink(self, handle: ClientHandle, secret: int = 0) -> None:
+        """Unlink the name of a checkpoint that this client has open. `secret`: that of a leader."""
         self.world.say(f"{self.client.name}: unlinks {handle.checkpoint.name.decode()}")
-        call = DirectoryCall(handle.checkpoint.name, self.world.now_ns)
+        call = DirectoryCall(handle.checkpoint.name, self.world.now_ns, secret=secret)
         self.workload.open_close.unlinks.append(call)
 
         def on_unlinked(result: CallResult) -> None:
             outcome = Outcome.REFUSED if result.code == codes.NOT_EXIST else result.outcome
             call.end(self.world.now_ns, outcome, result.code, handle.creation_id)
 
-        self.request(Kind.UNLINK, 0, [handle.checkpoint.name], on_unlinked)
+        body = [handle.checkpoint.name, 0, secret] if secret else [handle.checkpoint.name]
+        self.request(Kind.UNLINK, 0, body, on_unlinked)
 
     def status(self, handle: ClientHandle, final: bool = False, call_ns: int = 0) -> None:
         """Ask for the status. `final`: nothing else is under way, so the number of opens is known."""
@@ -205,7 +220,7 @@ class ClientDriver:
     def judge(self, handle: ClientHandle, result: CallResult) -> None:
         """Judge a refusal: a handle may be gone only if every replica or the session is gone."""
         if result.code == codes.BAD_HANDLE and self.handles.get(handle.checkpoint.name) is handle:
-            if not self.workload.is_lost(handle.creation_id) and not self._may_have_ended():
+            if not self.workload.is_lost(handle.creation_id) and not self.may_have_ended():
                 raise Violation(
                     "handles",
                     f"{self.client.name} lost its open handle of {handle.checkpoint.name!r} ({result.text})",
@@ -227,6 +242,20 @@ class ClientDriver:
         """Make one atomic update."""
         call = self._begin(handle, Operation.UPDATE, ops)
         self.request(Kind.UPDATE, handle.number, ops, lambda result: self._end(handle, call, result))
+
+    def update_as_leader(
+        self, handle: ClientHandle, ops: list[Any], proof: list[Any], done: Done | None = None
+    ) -> None:
+        """Make one atomic update under the token of `proof`, the operation that proves it."""
+        _, epoch, seq, *_ = proof
+        call = self._begin(handle, Operation.UPDATE, ops, (epoch, seq))
+
+        def ended(result: CallResult) -> None:
+            self._end(handle, call, result)
+            if done is not None:
+                done(result)
+
+        self.request(Kind.UPDATE, handle.number, [*ops, proof], ended)
 
     def read(self, handle: ClientHandle, section_ids: list[bytes]) -> None:
         """Read whole sections, in one call."""
@@ -280,7 +309,7 @@ class ClientDriver:
 
         self.request(Kind.UPDATE, handle.number, [*sent, *ops], ended)
 
-    def iterate(self, handle: ClientHandle, call_ns: int = 0) -> None:
+    def iterate(self, handle: ClientHandle, call_ns: int = 0) -> Call:
         """Read everything, in one page."""
         call = self._begin(handle, Operation.ITERATE, [])
 
@@ -292,18 +321,29 @@ class ClientDriver:
             self._end(handle, call, result)
 
         self.request(Kind.ITERATE, handle.number, [5, 0, None, True], ended, call_ns)
+        return call
 
-    def _begin(self, handle: ClientHandle, operation: Operation, arguments: list[Any]) -> Call:
-        call = Call(
-            self.number, self.client.next_number, handle.creation_id, operation, arguments, self.world.now_ns
-        )
+    def _begin(
+        self,
+        handle: ClientHandle,
+        operation: Operation,
+        arguments: list[Any],
+        token: tuple[int, int] | None = None,
+    ) -> Call:
+        number = self.client.next_number
+        call = Call(self.number, number, handle.creation_id, operation, arguments, self.world.now_ns)
+        call.token = token
         self.workload.history.add(call)
+        if operation == Operation.UPDATE:
+            self.workload.leaderships.sent[self.client.session, number] = token
         return call
 
     def _end(self, handle: ClientHandle, call: Call, result: CallResult) -> None:
         call.returned_ns = self.world.now_ns
         call.outcome = result.outcome
         call.code, call.index, call.result = result.code, result.index, result.payload
+        if result.code == codes.ACCESS:
+            call.result = None  # (What such a refusal brings is no value.)
         call.epoch = result.epoch
         self.world.trace.note(self.world.now_ns, self.client.name, call.describe())
         self.judge(handle, result)

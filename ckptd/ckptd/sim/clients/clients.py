@@ -1,5 +1,7 @@
 """All simulated clients of one cluster: they start, lose their connections, and crash."""
 
+from ckptd.sim.clients.client_driver import ClientDriver
+from ckptd.sim.clients.leading_client import LeadingClient
 from ckptd.sim.clients.worker import Worker
 from ckptd.sim.clients.workload import Workload
 
@@ -11,25 +13,35 @@ class Clients:
         self.workload = workload
         self.world = workload.world
         self.workers: list[Worker] = []
+        self.leaders: list[LeadingClient] = []
         """Empty until they start."""
 
     def start(self) -> None:
         """Start the clients."""
-        self.workers = [Worker(self.workload, number) for number in range(self.world.options.clients)]
+        options = self.world.options
+        self.workers = [Worker(self.workload, number) for number in range(options.clients)]
+        self.leaders = [
+            LeadingClient(self.workload, options.clients + number) for number in range(options.leaders)
+        ]
+
+    @property
+    def drivers(self) -> list[ClientDriver]:
+        """All clients: those that work, and those that lead as well."""
+        return [*self.workers, *self.leaders]
 
     def break_link(self) -> None:
         """Reset one client's connection."""
-        workers = [worker for worker in self.workers if worker.client.link is not None]
-        if workers:
-            client = self.world.random.choice(workers).client
+        drivers = [driver for driver in self.drivers if driver.client.link is not None]
+        if drivers:
+            client = self.world.random.choice(drivers).client
             self.world.say(f"fault: the connection of {client.name} is reset")
             assert client.link is not None
             self.workload.links.reset(client.link)
 
     def crash_one(self) -> None:
         """Crash one client's process."""
-        workers = [worker for worker in self.workers if not worker.client.over]
-        if workers:
-            worker = self.world.random.choice(workers)
-            self.world.say(f"fault: {worker.client.name} crashes")
-            worker.crash()
+        drivers = [driver for driver in self.drivers if not driver.client.over]
+        if drivers:
+            driver = self.world.random.choice(drivers)
+            self.world.say(f"fault: {driver.client.name} crashes")
+            driver.crash()

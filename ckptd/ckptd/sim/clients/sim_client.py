@@ -33,13 +33,20 @@ none was ever attached (seed 7273917). The client library stays where PING is an
 _REQUEST_REFUSALS: Final = (
     codes.BAD_HANDLE,
     codes.TRY_AGAIN,
-    codes.ACCESS,
     codes.NO_SPACE,
     codes.NO_RESOURCES,
     codes.INVALID_PARAM,
     codes.NOT_SUPPORTED,
 )
 """Refusals that say nothing about a duplicate of the request that took another route."""
+
+_FINAL: Final = (codes.ACCESS, codes.BAD_OPERATION)
+"""Refusals of an update that are stored: no duplicate of it is carried out after that."""
+
+REPEATED_AFTER_MAX_NS: Final = 500 * MILLISECOND_NS
+
+_WAITS_FOR_CHANGE: Final = (Kind.TRACK, Kind.LEADER_TRACK)
+"""Requests that wait for a change, and not for the node."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -80,6 +87,9 @@ class PendingCall:
     withdrawn: bool = False
     """True once a PING withdrew it; then TRY_AGAIN ends it."""
 
+    refused: CallResult | None = None
+    """The final refusal that it got, if it was sent again after that."""
+
 
 class SimClient:
     """One session. `ended` is called when the service reports that the session is over."""
@@ -115,13 +125,19 @@ class SimClient:
         self._probe_number = 0
         self.asleep = False
         self._slept = False
+        self.frozen = False
+        self._arrived_frozen: list[Callable[[], None]] = []
+        """What reached its process while that was frozen, in order."""
+
+        self.on_repeated: Callable[[int, CallResult, CallResult], None] | None = None
+        """Called with a request's number, its first and its second answer, if it was refused and repeated."""
 
     # -- calls
 
     @property
     def busy(self) -> bool:
         """True while it waits for an answer that is due."""
-        return any(call.kind != Kind.TRACK for call in self.pending.values())
+        return any(call.kind not in _WAITS_FOR_CHANGE for call in self.pending.values())
 
     @property
     def next_number(self) -> int:
@@ -135,7 +151,7 @@ class SimClient:
         deadline_ns = self.world.now_ns + (call_ns or self.world.options.call_ns)
         self.pending[number] = PendingCall(number, kind, handle, pack_body(body), done, deadline_ns)
         self.world.at(deadline_ns, lambda: self._time_out(number))
-        if kind != Kind.TRACK:
+        if kind not in _WAITS_FOR_CHANGE:
             self.world.at(deadline_ns - WITHDRAW_NS, lambda: self._withdraw(number))
         self._send(self.pending[number])
         return number
@@ -152,40 +168,50 @@ class SimClient:
     def _withdraw(self, number: int) -> None:
         """Ask the node to drop a request that only waits: then it ends with TRY_AGAIN."""
         pending = self.pending.get(number)
-        if pending is None or not pending.in_flight or self.link is None:
+        if pending is None or not pending.in_flight or self.link is None or self.frozen:
             return
         pending.withdrawn = True
         ping = self._next_number
         self._next_number += 1
-        lowest = min((n for n, call in self.pending.items() if call.kind != Kind.TRACK), default=ping)
+        lowest = self._lowest_unanswered(ping)
         self.links.send_to_node(self.link, encode_frame(Kind.PING, ping, 0, lowest, pack_body([number])))
 
     def _time_out(self, number: int) -> None:
         pending = self.pending.get(number)
-        if pending is not None:
-            certain = not pending.in_flight and not pending.outcome_uncertain
-            self._finish(
-                number, CallResult(Outcome.NOT_DONE if certain else Outcome.UNKNOWN, codes.TRY_AGAIN)
-            )
+        if pending is None:
+            return
+        # Otherwise a client whose calls are as short as its patience would stay with a dead node for ever.
+        unanswered = (
+            pending.in_flight
+            and pending.kind not in _WAITS_FOR_CHANGE
+            and self.world.now_ns - pending.sent_ns >= self.world.options.patience_ns
+        )
+        certain = not pending.in_flight and not pending.outcome_uncertain
+        result = CallResult(Outcome.NOT_DONE if certain else Outcome.UNKNOWN, codes.TRY_AGAIN)
+        self._finish(number, pending.refused or result)
+        if unanswered:
+            self.move()
+
+    def _lowest_unanswered(self, otherwise: int) -> int:
+        numbers = (n for n, call in self.pending.items() if call.kind not in _WAITS_FOR_CHANGE)
+        return min(numbers, default=otherwise)
 
     def _send(self, pending: PendingCall) -> None:
-        if not self.attached or self.link is None:
+        if not self.attached or self.link is None or self.frozen:
             return
-        lowest = min(
-            (n for n, call in self.pending.items() if call.kind != Kind.TRACK), default=pending.number
-        )
+        lowest = self._lowest_unanswered(pending.number)
         pending.in_flight = True
         pending.sent_ns = self.world.now_ns
         frame = encode_frame(pending.kind, pending.number, pending.handle, lowest, pending.body)
         self.links.send_to_node(self.link, frame)
-        if pending.kind == Kind.TRACK:
-            return  # It waits for a change, not for the node.
+        if pending.kind in _WAITS_FOR_CHANGE:
+            return
         number, link = pending.number, self.link
         self.world.after(self.world.options.patience_ns, lambda: self._give_up_waiting(number, link))
 
     def _give_up_waiting(self, number: int, link: ClientLink) -> None:
         pending = self.pending.get(number)
-        if pending is None or not pending.in_flight or self.link is not link:
+        if pending is None or not pending.in_flight or self.link is not link or self.frozen:
             return
         if self.world.now_ns - pending.sent_ns >= self.world.options.patience_ns:
             self.leave_link()
@@ -195,7 +221,7 @@ class SimClient:
 
     def connect(self) -> None:
         """Connect to the next node, if there is no link."""
-        if self.over or self.asleep or self.link is not None:
+        if self.over or self.asleep or self.frozen or self.link is not None:
             return
         self._attempt += 1
         attempt = self._attempt
@@ -206,12 +232,15 @@ class SimClient:
         self.world.after(self.world.options.patience_ns << rounds, lambda: self._attempt_timed_out(attempt))
 
     def _attempt_timed_out(self, attempt: int) -> None:
-        if attempt == self._attempt and not self.attached and not self.over:
+        if attempt == self._attempt and not self.attached and not self.over and not self.frozen:
             self._attempts_failed += 1
             self.leave_link()
             self.connect()
 
     def on_connected(self, link: ClientLink) -> None:
+        if self.frozen:
+            self._arrived_frozen.append(lambda: self.on_connected(link))
+            return
         if self.over or self.link is not None:
             self.links.close_by_client(link)
             return
@@ -228,6 +257,9 @@ class SimClient:
         self.links.send_to_node(self.link, frame)
 
     def on_lost(self, link: ClientLink | None) -> None:
+        if self.frozen:
+            self._arrived_frozen.append(lambda: self.on_lost(link))
+            return
         if (
             self.over
             or (link is None and self.link is not None)
@@ -237,6 +269,33 @@ class SimClient:
         self._forget_link()
         self._attempt += 1
         self.world.after(self.world.between(PAUSE_MIN_NS, PAUSE_MAX_NS), self.connect)
+
+    def freeze(self) -> None:
+        """Stop the process (SIGSTOP): what arrives waits, and nothing is sent."""
+        self.frozen = True
+
+    def thaw(self) -> None:
+        """Go on (SIGCONT), first with what has arrived in the meantime."""
+        self.frozen = False
+        arrived, self._arrived_frozen = self._arrived_frozen, []
+        for each in arrived:
+            each()
+        if self.over:
+            return
+        if self.link is None:
+            self.connect()
+        elif self.attached:
+            for pending in list(self.pending.values()):
+                if not pending.in_flight:
+                    self._send(pending)
+        else:
+            self._attempt_timed_out(self._attempt)
+
+    def move(self) -> None:
+        """Go to the next node."""
+        if not self.over and not self.asleep and not self.frozen:
+            self.leave_link()
+            self.connect()
 
     def sleep(self) -> None:
         """Make no calls and ignore the link, as a blocking program does between its calls."""
@@ -300,6 +359,9 @@ class SimClient:
     # -- answers
 
     def on_received(self, link: ClientLink, data: bytes) -> None:
+        if self.frozen:
+            self._arrived_frozen.append(lambda: self.on_received(link, data))
+            return
         for frame in FrameDecoder().feed(data):
             if self.over or link is not self.link:
                 return
@@ -365,12 +427,25 @@ class SimClient:
             self.attached = False
             self._attach()
             return
+        if pending.refused is not None:
+            assert self.on_repeated is not None
+            self.on_repeated(number, pending.refused, result)
+            self._finish(number, pending.refused)
+            return
+        if pending.kind == Kind.UPDATE and result.code in _FINAL:
+            if result.code == codes.ACCESS:
+                result = replace(result, outcome=Outcome.NOT_DONE)
+            if self.on_repeated is not None and self.world.chance(self.world.options.repeats_refused):
+                self._repeat_refused(pending, result)
+                return
         if result.code in (codes.TIMEOUT, codes.LIBRARY):
             result = replace(result, outcome=Outcome.UNKNOWN, payload=None)
         if result.code == codes.NO_MEMORY:  # A node that answers this has checked if a duplicate was done.
             result = replace(result, outcome=Outcome.NOT_DONE, payload=None)
-        request_refused = result.code in _REQUEST_REFUSALS or (
-            result.code == codes.NOT_EXIST and result.index < 0
+        request_refused = (
+            result.code in _REQUEST_REFUSALS
+            or (result.code == codes.ACCESS and pending.kind != Kind.UPDATE)
+            or (result.code == codes.NOT_EXIST and result.index < 0)
         )
         if request_refused:
             # That no replica is active now says nothing about the time when the request was passed on.
@@ -378,6 +453,14 @@ class SimClient:
             outcome = Outcome.UNKNOWN if outcome_uncertain else Outcome.NOT_DONE
             result = replace(result, outcome=outcome, payload=None)
         self._finish(number, result)
+
+    def _repeat_refused(self, pending: PendingCall, refusal: CallResult) -> None:
+        """Send a request again that was refused for good, as if its answer were lost, perhaps elsewhere."""
+        pending.refused, pending.in_flight = refusal, False
+        pause_ns = self.world.between(PAUSE_MIN_NS, REPEATED_AFTER_MAX_NS)
+        self.world.after(pause_ns, lambda: self._resend(pending.number))
+        if self.world.chance(0.5):
+            self.world.after(pause_ns // 2, self.move)
 
     def _resend(self, number: int) -> None:
         pending = self.pending.get(number)

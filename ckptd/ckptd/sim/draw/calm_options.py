@@ -14,6 +14,8 @@ def calm_options(nodes: int, **changes: Any) -> Options:
         draw_options(0),
         nodes=nodes,
         clients=2,
+        leaders=0,
+        repeats_refused=0.0,
         checkpoints=1,
         fault_every_ns=0,
         fault_weights={},

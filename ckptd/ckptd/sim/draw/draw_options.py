@@ -10,7 +10,7 @@ from random import Random
 from typing import Final
 
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
-from ckptd.sim.draw.limits import draw_limits
+from ckptd.sim.draw.limits import draw_limits, with_leaders
 from ckptd.sim.draw.options import MICROSECOND_NS, Options
 from ckptd.sim.draw.profiles import PROFILES, short_turns
 from ckptd.sim.draw.shapes import SHAPED_ONE_IN, SHAPES, SPECIAL
@@ -55,6 +55,9 @@ SHORT_TURNS: Final = 0.12
 
 TRACKING: Final = 0.3
 """The share of simulations with clients that track checkpoints."""
+
+LEADING: Final = 0.35
+"""The share of simulations with clients that lead checkpoints."""
 
 NAPPING: Final = 0.15
 """The share of simulations whose clients send nothing for long times, perhaps until their session has
@@ -170,6 +173,9 @@ def draw_options(
         drawn = short_turns(drawn, turns)
     if limits and as_drawn and not drawn.orderly:
         drawn = draw_limits(drawn)
+    leading = Random(f"leaders {seed}")
+    if as_drawn and not drawn.leaders and leading.random() < LEADING:
+        drawn = with_leaders(drawn, leading)
     return _within_promise(drawn)
 
 

@@ -63,6 +63,17 @@ def short_of_memory(options: Options, random: Random) -> Options:
     return replace(options, memory_bytes_max=limits)
 
 
+def with_leaders(options: Options, random: Random) -> Options:
+    """Some clients lead a checkpoint or wait to, next to the others."""
+    return replace(
+        options,
+        leaders=random.randint(2, 4),
+        repeats_refused=random.choice((0.0, 0.3)),
+        chaos_ns=max(options.chaos_ns, 2 * SECOND_NS),
+        session_grace_ns=max(options.session_grace_ns, 5 * SECOND_NS),
+    )
+
+
 def forged_refusals(options: Options, random: Random) -> Options:
     """Nodes are cut off from each other, and the network between them refuses connections in their name."""
     return replace(

@@ -75,6 +75,10 @@ class Options:
     """True if nodes only leave cleanly and come back in time. Then nothing at all may be lost."""
     tracking: bool = False
     """True if clients track what they have open."""
+    leaders: int = 0
+    """How many more clients lead a checkpoint, or wait to."""
+    repeats_refused: float = 0.0
+    """How often (out of 1.0) a client whose update was refused for good sends a duplicate of it elsewhere."""
     napping: bool = False
     """True if clients send nothing for long times now and then."""
     hostile: bool = False

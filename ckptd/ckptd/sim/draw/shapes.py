@@ -11,6 +11,7 @@ from random import Random
 from typing import Final
 
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
+from ckptd.sim.draw.leader_shapes import leaders, leaders_lost, refusals_repeated
 from ckptd.sim.draw.limits import declared_dead_alive, forged_refusals, operated_by_hand, short_of_memory
 from ckptd.sim.draw.options import MICROSECOND_NS, Options
 from ckptd.sim.draw.profiles import PROFILES, take_overs
@@ -421,6 +422,9 @@ SHAPES: Final[dict[str, Shape]] = {
     "calls run out": calls_run_out,
     "continued alone": continued_alone,
     "impostors": impostors,
+    "leaders": leaders,
+    "leaders lost": leaders_lost,
+    "refusals repeated": refusals_repeated,
     "short of memory": short_of_memory,
     "forged refusals": forged_refusals,
     "operated by hand": operated_by_hand,
@@ -431,6 +435,9 @@ SHAPES: Final[dict[str, Shape]] = {
 
 _OF_MUTANTS: Final = (
     "impostors",
+    "leaders",
+    "leaders lost",
+    "refusals repeated",
     "short of memory",
     "forged refusals",
     "operated by hand",

@@ -102,10 +102,6 @@ def _(patch: Patch) -> None:
     patch(active_replica, "find_conflict", lambda replica, conditions: None)
 
 
-# Not here: "a conflict is reported once every in-sync replica has stored it". To show it, a duplicate has to
-# come to the next active replica at a time when its condition holds: tests/core/test_conditions.py.
-
-
 @TABLE.mutant("version of the batch", "the updates of one weak batch have different versions", "torn batches")
 def _(patch: Patch) -> None:
     patch(sections, "version_of_change", lambda epoch, seq, index=0: (epoch << 64) | (seq << 24))

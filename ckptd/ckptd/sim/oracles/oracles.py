@@ -4,6 +4,7 @@ They remember what the pure invariants cannot see at one moment. They may read t
 which processes are really dead.
 """
 
+from ckptd.sim.oracles.leader_oracle import LeaderOracle
 from ckptd.sim.oracles.leave_oracle import LeaveOracle
 from ckptd.sim.oracles.memory_oracle import MemoryOracle
 from ckptd.sim.oracles.replica_oracle import ReplicaOracle
@@ -21,12 +22,14 @@ class Oracles:
         self.leaves = LeaveOracle(world, hosts)
         self.memory = MemoryOracle()
         self.replicas = ReplicaOracle(world, hosts, self.views)
+        self.leaders = LeaderOracle(world, self.views)
 
     def process_started(self, node_id: str) -> None:
         """Forget the node's predecessor: the new process is not compared with it."""
         self.views.process_started(node_id)
         self.memory.process_started(node_id)
         self.replicas.process_started(node_id)
+        self.leaders.process_started(node_id)
 
     def after_event(self, node_id: str) -> None:
         """Check what one node may have changed. Raises: Violation."""
@@ -37,3 +40,4 @@ class Oracles:
         self.leaves.after_event(host, node)
         self.memory.after_event(host, node)
         self.replicas.after_event(host, node)
+        self.leaders.after_event(host, node)
