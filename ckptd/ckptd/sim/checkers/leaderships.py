@@ -35,9 +35,6 @@ class Term:
     """True if its ttl is long enough for a fail-over."""
 
     asked_ns: int
-    session_may_be_over: Callable[[], bool]
-    """Whether the service may have ended its client's session."""
-
     queued_ns: int = NEVER_NS
     """When the answer came that it waits."""
 

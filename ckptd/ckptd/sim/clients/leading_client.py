@@ -76,6 +76,9 @@ class LeadingClient(ClientDriver):
         self.lineage = 0
         self.late: tuple[ClientHandle, Term] | None = None
         """A leadership that is over, and its handle: it may be used once more."""
+        self.resigning: ClientHandle | None = None
+        """The handle whose RESIGN is not answered. Until then it does not ask to lead again."""
+
         self.frozen = False
         super().__init__(workload, number)
         self._think()
@@ -83,7 +86,7 @@ class LeadingClient(ClientDriver):
     def begin(self) -> None:
         """Begin a new session, unless the workload is closed."""
         self._leave()
-        self.late = None
+        self.late = self.resigning = None
         self.frozen = False
         super().begin()
 
@@ -95,7 +98,7 @@ class LeadingClient(ClientDriver):
     @property
     def settled(self) -> bool:
         """True if it neither leads nor waits to."""
-        return self.term is None or self.client.over
+        return (self.term is None and self.resigning is None) or self.client.over
 
     @property
     def checkpoints(self) -> list[SimCheckpoint]:
@@ -137,6 +140,8 @@ class LeadingClient(ClientDriver):
                 self.late = None
             if self.handles.get(handle.checkpoint.name) is handle:
                 self._write_with(handle, over)
+            return
+        if self.resigning is not None:
             return
         checkpoint = self.random.choice(self.checkpoints)
         opened = self.handles.get(checkpoint.name)
@@ -217,7 +222,6 @@ class LeadingClient(ClientDriver):
             random.random() < 0.85,
             not short,
             self.world.now_ns,
-            self.may_have_ended,
         )
         self.handle = handle
         self.workload.leaderships.begin(term)
@@ -402,22 +406,26 @@ class LeadingClient(ClientDriver):
         assert term is not None and handle is not None
         term.left_ns = min(term.left_ns, self.world.now_ns)
         term.valid_until_ns = min(term.valid_until_ns, self.world.now_ns)
+        if term.token is not None:
+            self.late = handle, term
+        self.term = self.handle = None
+        self.resigning = handle
+        self._send_resign(handle, successor)
+
+    def _send_resign(self, handle: ClientHandle, successor: str | None) -> None:
+        """Resign until the answer says that it is done. Nothing else ends a wait."""
+        if self.resigning is not handle:
+            return
 
         def on_resigned(result: CallResult) -> None:
             if successor is None or result.code != codes.NOT_EXIST:
                 self.judge(handle, result)
-            if result.outcome not in (Outcome.OK, Outcome.REFUSED) and not self._is_gone(handle):
-                # What became of it is unknown: nothing else ends a wait.
-                self.world.after(RETRY_NS, lambda: again(handle))
-
-        def again(handle: ClientHandle) -> None:
-            if not self._is_gone(handle) and not self.client.over:
-                self.request(Kind.UPDATE, handle.number, [[Op.RESIGN, handle.number, None]], on_resigned)
+            if result.outcome == Outcome.OK or self._is_gone(handle):
+                self.resigning = None
+            else:
+                self.world.after(RETRY_NS, lambda: self._send_resign(handle, None))
 
         self.request(Kind.UPDATE, handle.number, [[Op.RESIGN, handle.number, successor]], on_resigned)
-        if term.token is not None:
-            self.late = handle, term
-        self.term = self.handle = None
 
     def _revoke(self, handle: ClientHandle) -> None:
         """End the leadership that this client has heard of, as an operator does."""

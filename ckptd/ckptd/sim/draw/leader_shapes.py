@@ -37,7 +37,7 @@ def leaders(options: Options, random: Random) -> Options:
         lease_ns=200 * MILLISECOND_NS,
         grace_ns=266 * MILLISECOND_NS,
         replica_timeout_ns=200 * MILLISECOND_NS,
-        session_grace_ns=10 * SECOND_NS,
+        session_grace_ns=random.choice((1, 10)) * SECOND_NS,
         repeats_refused=0.2,
         emphasis=random.choice(("put", "unlink", "")),
     )

@@ -8,6 +8,7 @@ from ckpt_protocol.parse_updates import Ops, check_conditions
 from ckptd.core.content.conditions import find_conflict
 from ckptd.core.content.leadership import NOBODY
 from ckptd.core.directory import validation
+from ckptd.core.replication import leader_election
 from ckptd.core.replication.active_replica import ActiveReplica
 from ckptd.core.replication.leader_election import ALONE, LeaderElection
 from ckptd.core.replication.ordering import Ordering
@@ -150,7 +151,14 @@ def _(patch: Patch) -> None:
 
 @TABLE.mutant("ttl goes on", "the ttl begins again when a node can hear the leader again", "leaders")
 def _(patch: Patch) -> None:
-    patch(LeaderElection, "restart_ttl", lambda election: None)
+    patch(LeaderElection, "_excuse_silence", lambda election: None)
+
+
+@TABLE.mutant(
+    "grace ends leaderships", "the end of a session's grace ends no leadership before its ttl", "leaders"
+)
+def _(patch: Patch) -> None:
+    patch(leader_election, "_may_live", lambda entry, leader: False)
 
 
 @TABLE.mutant("ttl since the grant", "the ttl begins again at a new active replica", "leaders")

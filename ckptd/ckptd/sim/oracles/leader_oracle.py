@@ -11,6 +11,7 @@ from ckpt_protocol.parse_updates import parse_replicated
 from ckptd.core.content.leadership import Leader, Leadership, parse_leadership
 from ckptd.core.content.update_log import Update
 from ckptd.core.node import Node
+from ckptd.core.replication.active_replica import ActiveReplica
 from ckptd.core.replication.replica import Replica
 from ckptd.sim.checkers.leaderships import LeadershipHistory, Term
 from ckptd.sim.oracles.view_oracle import ViewOracle
@@ -31,36 +32,41 @@ class LeaderOracle:
         """What the clients know; None as long as there are none."""
 
         self._places: dict[tuple[str, int], Place] = {}
-        self._hearing_since: dict[tuple[str, int], int] = {}
-        """Since when an active replica can hear a leader, by node and checkpoint, by the node's clock."""
+        self._served: dict[tuple[str, int], tuple[ActiveReplica, int]] = {}
+        """By node and checkpoint: the active replica, and for how long it could hear a leader."""
 
-        self._handled_ns: dict[str, int] = {}
+        self._serving_ns: dict[str, int] = {}
+        """By node, its time after the last event, if it served then."""
 
     def process_started(self, node_id: str) -> None:
         """Forget the node's predecessor."""
-        for marks in (self._places, self._hearing_since):
-            for key in [key for key in marks if key[0] == node_id]:
-                del marks[key]
-        self._handled_ns.pop(node_id, None)
+        for creation_id in [creation_id for each, creation_id in self._served if each == node_id]:
+            del self._served[node_id, creation_id]
+            self._places.pop((node_id, creation_id), None)
+        self._serving_ns.pop(node_id, None)
 
     def after_event(self, host: Host, node: Node) -> None:
         """Check what one node has ordered. Raises: Violation."""
         if self.history is None:
             return
-        node_id = host.node_id
-        serving = node.serving(host.local_ns) and not self.views.is_outranked(node)
-        if not serving or host.local_ns - self._handled_ns.get(node_id, 0) >= host.settings.lease_ns:
-            for key in [key for key in self._hearing_since if key[0] == node_id]:
-                del self._hearing_since[key]
-        self._handled_ns[node_id] = host.local_ns
+        node_id, now_ns = host.node_id, host.local_ns
+        passed_ns = now_ns - self._serving_ns.pop(node_id, now_ns)
+        if passed_ns >= host.settings.lease_ns:
+            passed_ns = 0  # It was paused.
+        if not node.serving(now_ns) or self.views.is_outranked(node):
+            return
+        self._serving_ns[node_id] = now_ns
         for creation_id, replica in node.replicas.items():
             key = node_id, creation_id
             active, log = replica.active, replica.log
-            if not serving or active is None or not active.ready:
+            if active is None or not active.ready:
                 self._places.pop(key, None)
-                self._hearing_since.pop(key, None)
                 continue
-            self._hearing_since.setdefault(key, host.local_ns)
+            served = self._served.get(key)
+            if served is None or served[0] is not active:
+                self._places.pop(key, None)
+                served = active, 0
+            self._served[key] = active, served[1] + passed_ns
             place = self._places.get(key)
             if place is not None and place[:2] == (log.epoch, log.seq):
                 continue
@@ -129,11 +135,11 @@ class LeaderOracle:
     def _check_end(self, host: Host, replica: Replica, leader: Leader, reason: int) -> None:
         """Only what could be heard counts: a silent node ends no leadership whose program lives."""
         term = self._term(leader)
-        if term is None:
+        if term is None or self.views.history_lost or self.views.outranking is not None:
             return
         now_ns = self.world.now_ns
         if reason in (EndReason.RESIGNED, EndReason.CLOSED):
-            if term.left_ns > now_ns and not term.session_may_be_over():
+            if term.left_ns > now_ns:
                 raise Violation(
                     "no leadership ends without cause",
                     f"{host.node_id} ends that of {term.program} ({term.client}) for reason {reason}",
@@ -141,13 +147,12 @@ class LeaderOracle:
             return
         if reason != EndReason.NOT_RENEWED:
             return
-        since_ns = self._hearing_since[host.node_id, replica.creation_id]
-        heard_ns = host.local_ns - since_ns
-        if heard_ns < term.ttl_ns:
+        _, served_ns = self._served[host.node_id, replica.creation_id]
+        if served_ns < term.ttl_ns:
             raise Violation(
                 "a silent node ends no leadership",
                 f"{host.node_id} ends that of {term.program} ({term.client}), whose ttl is "
-                f"{term.ttl_ns / 1e6:.0f} ms, when it could hear it for {heard_ns / 1e6:.0f} ms",
+                f"{term.ttl_ns / 1e6:.0f} ms, when it has served for {served_ns / 1e6:.0f} ms",
             )
 
     def _check_grant(self, replica: Replica, leader: Leader) -> None:
