@@ -4,6 +4,8 @@ From the sequence of updates it sees whether each one was allowed at its place. 
 each relies on its leadership, by its own clock.
 """
 
+from typing import Final
+
 from ckpt_protocol import codes
 from ckpt_protocol.messages import EndReason, Op
 from ckpt_protocol.parse_answers import decode_answer
@@ -22,6 +24,10 @@ Place = tuple[int, int, Leadership]
 """The epoch and seq of an update, and who leads after it."""
 
 
+GAP_HEARTBEATS: Final = 5
+"""A shorter time without service counts for a leader's ttl: the core does not notice it."""
+
+
 class LeaderOracle:
     """Checks what the active replicas on one node have ordered, after each of its events."""
 
@@ -36,7 +42,7 @@ class LeaderOracle:
         """By node and checkpoint: the active replica, and for how long it could hear a leader."""
 
         self._serving_ns: dict[str, int] = {}
-        """By node, its time after the last event, if it served then."""
+        """By node, when it last served, by its own clock."""
 
     def process_started(self, node_id: str) -> None:
         """Forget the node's predecessor."""
@@ -50,11 +56,11 @@ class LeaderOracle:
         if self.history is None:
             return
         node_id, now_ns = host.node_id, host.local_ns
-        passed_ns = now_ns - self._serving_ns.pop(node_id, now_ns)
-        if passed_ns >= host.settings.lease_ns:
-            passed_ns = 0  # It was paused.
         if not node.serving(now_ns) or self.views.is_outranked(node):
             return
+        passed_ns = now_ns - self._serving_ns.get(node_id, now_ns)
+        if passed_ns > GAP_HEARTBEATS * host.settings.heartbeat_ns:
+            passed_ns = 0  # It did not serve, or was paused.
         self._serving_ns[node_id] = now_ns
         for creation_id, replica in node.replicas.items():
             key = node_id, creation_id
