@@ -6,11 +6,11 @@ All tables of an event loop that name the same addresses share one connection.
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any, ClassVar, NoReturn, Self, overload
+from typing import Any, ClassVar, Self, overload
 
 from ckpt_client.checkpoint.tracking import OneByOne, OwnUpdates, SectionChange, track
 from ckpt_client.checkpoint.transactions import AsyncTransaction, Changes, Versioned
-from ckpt_client.errors import CheckpointError, SaAisError, error_of
+from ckpt_client.errors import CheckpointError, SaAisError
 from ckpt_client.io.aio_connection import AsyncConnection
 from ckpt_client.io.blocking_connection import DETACH_NS
 from ckpt_client.io.time_limit import TimeLimit
@@ -24,7 +24,6 @@ from ckpt_client.session.table_requests import (
     Status,
     Value,
 )
-from ckpt_protocol import codes
 from ckpt_protocol.constants import SA_CKPT_WR_ALL_REPLICAS, SA_TIME_MAX
 from ckpt_protocol.messages import Kind
 
@@ -337,36 +336,9 @@ class AsyncTable(AsyncLeadingTable):
         """
         if self._own is None:
             self._own = OwnUpdates()
-        operations = self._operations
-        limit = TimeLimit(None, operations.timeout_ns)
-        try:
-            if not operations.handle:
-                await self._reopened_handle(limit)
-        except SaAisError as error:
-            raise operations.failure("track", error) from None
-        creation_id, used = operations.creation_id, operations.handle
-
-        async def ask(kind: int, body: bytes, timeout_ns: int) -> Any:
-            nonlocal used
-            if operations.closed:
-                raise operations.closed_error()
-            if operations.creation_id != creation_id:
-                raise table_requests.ended("it has been opened again since")
-            used = operations.handle
-            return await self._connection.call(kind, used, body, timeout_ns)
-
-        async def reopen(within: TimeLimit | None) -> None:
-            try:
-                await self._reopened_handle(within or TimeLimit(None, operations.timeout_ns), used)
-            except SaAisError as error:
-                if error.code != codes.BAD_HANDLE or operations.closed:
-                    raise
-                raise error_of(codes.TRY_AGAIN, error.text) from None
-
-        def fail(error: SaAisError) -> NoReturn:
-            raise operations.failure("track", error) from None
-
-        return OneByOne(await track(ask, limit, self._own, fail, reopen))
+        limit = TimeLimit(None, self._operations.timeout_ns)
+        feed = await self._begin_feed(limit)
+        return OneByOne(await track(feed.ask, limit, self._own, feed.fail, feed.reopen))
 
     # -- closing
 
@@ -387,7 +359,7 @@ class AsyncTable(AsyncLeadingTable):
         operations = self._operations
         if operations.closed:
             return
-        await self._end_leadership()
+        await self._leads.close()
         operations.closed = True
         handle, operations.handle = operations.handle, 0
         limit = TimeLimit(None, DETACH_NS)

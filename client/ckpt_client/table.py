@@ -13,11 +13,9 @@ from ckpt_client.checkpoint.operations import Operations
 from ckpt_client.checkpoint.transactions import Changes, Transaction, Versioned
 from ckpt_client.errors import CheckpointError, SaAisError
 from ckpt_client.io.blocking_connection import Connection
-from ckpt_client.io.time_limit import TimeLimit
 from ckpt_client.leadership.table_leading import LeadingTable
 from ckpt_client.session import table_requests
 from ckpt_client.session.table_requests import Key, SectionDescriptor, Status, Value
-from ckpt_protocol import codes
 from ckpt_protocol.constants import SA_CKPT_WR_ALL_REPLICAS, SA_TIME_MAX
 from ckpt_protocol.messages import Kind
 
@@ -380,20 +378,7 @@ class Table(LeadingTable):
             Tracking,  # This imports asyncio, which takes long.
         )
 
-        operations, where = self._operations, self._endpoint
-        name, timeout_ns = operations.opening.name, operations.timeout_ns
-        limit = TimeLimit(None, timeout_ns)
-        try:
-            if not operations.handle:
-                self._reopened_handle(limit)
-            try:
-                return Tracking(name, operations.creation_id, callback, where, limit, timeout_ns)
-            except SaAisError as error:
-                if error.code == codes.NOT_EXIST:
-                    self._raise_if_ended(limit)  # The table's own session may have ended too.
-                raise
-        except SaAisError as error:
-            raise operations.failure("track", error) from None
+        return self._start_feed(Tracking, callback)
 
     # -- closing
 
@@ -411,7 +396,7 @@ class Table(LeadingTable):
 
         If the table leads, it resigns first, which may take another second. Closing again does nothing.
         """
-        self._end_leadership()
+        self._leads.close()
         self._operations.closed = True
         self._operations.handle = 0
         self._connection.close()

@@ -5,11 +5,12 @@ Tasks take turns in opening the checkpoint again.
 
 import asyncio
 import time
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
 
 from ckpt_client.checkpoint.open_checkpoint import Counts, Reopen, TableStep
 from ckpt_client.checkpoint.operations import Operation, Operations
-from ckpt_client.checkpoint.tracking import OwnUpdates
+from ckpt_client.checkpoint.tracking import AskOne, Fail, OwnUpdates
+from ckpt_client.checkpoint.tracking import Reopen as ReopenFeed
 from ckpt_client.errors import SaAisError, error_of
 from ckpt_client.io.aio_connection import AsyncConnection
 from ckpt_client.io.time_limit import TimeLimit
@@ -18,6 +19,14 @@ from ckpt_client.session.table_requests import OpenParameters
 from ckpt_client.steps import Result, drive_async
 from ckpt_protocol import codes
 from ckpt_protocol.messages import Kind
+
+
+class Feed(NamedTuple):
+    """How a feed of changes makes its requests on a table's open checkpoint."""
+
+    ask: AskOne
+    reopen: ReopenFeed
+    fail: Fail
 
 
 class AsyncTableDriver:
@@ -101,3 +110,37 @@ class AsyncTableDriver:
             return operations.handle
         finally:
             self._reopening.release()
+
+    # -- feeds
+
+    async def _begin_feed(self, limit: TimeLimit) -> Feed:
+        """Return how to follow this creation of the checkpoint. Raises: CheckpointError."""
+        operations = self._operations
+        try:
+            if not operations.handle:
+                await self._reopened_handle(limit)
+        except SaAisError as error:
+            raise operations.failure("track", error) from None
+        creation_id, used = operations.creation_id, operations.handle
+
+        async def ask(kind: int, body: bytes, timeout_ns: int) -> Any:
+            nonlocal used
+            if operations.closed:
+                raise operations.closed_error()
+            if operations.creation_id != creation_id:
+                raise table_requests.ended("it has been opened again since")
+            used = operations.handle
+            return await self._connection.call(kind, used, body, timeout_ns)
+
+        async def reopen(within: TimeLimit | None) -> None:
+            try:
+                await self._reopened_handle(within or TimeLimit(None, operations.timeout_ns), used)
+            except SaAisError as error:
+                if error.code != codes.BAD_HANDLE or operations.closed:
+                    raise
+                raise error_of(codes.TRY_AGAIN, error.text) from None
+
+        def fail(error: SaAisError) -> NoReturn:
+            raise operations.failure("track", error) from None
+
+        return Feed(ask, reopen, fail)

@@ -93,6 +93,10 @@ class OpenCheckpoint:
         self.leadership: LeadershipState | None = None
         """The leadership that the program has not left yet, lost or not."""
 
+    def may_activate(self) -> bool:
+        """Return True if a call may activate the local replica where none is active."""
+        return self.auto_activate and self.opening.writable and self.attributes.may_lack_active
+
     # -- a call
 
     def ask(self, kind: int, body: bytes, may_activate: bool = True) -> Steps[TableStep, Any]:
@@ -150,8 +154,7 @@ class OpenCheckpoint:
         self, kind: int, body: bytes, may_activate: bool, refusal: SaAisError
     ) -> Steps[TableStep, Any]:
         """Activate the local replica and repeat the call, if it was refused because no replica is active."""
-        may_activate = may_activate and self.auto_activate and kind != Kind.ACTIVE_SET
-        possible = may_activate and self.opening.writable and self.attributes.may_lack_active
+        possible = may_activate and kind != Kind.ACTIVE_SET and self.may_activate()
         if not possible or not lacks_active(refusal):
             raise refusal
         for _ in range(ACTIVATIONS_MAX):

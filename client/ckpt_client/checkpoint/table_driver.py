@@ -8,7 +8,8 @@ import os
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ckpt_client.checkpoint.open_checkpoint import Counts, Reopen, TableStep, logger
 from ckpt_client.checkpoint.operations import Operation, Operations
@@ -21,13 +22,18 @@ from ckpt_protocol import codes
 from ckpt_protocol.messages import Kind
 
 if TYPE_CHECKING:
+    from ckpt_client.checkpoint.feed_thread import Where
     from ckpt_client.io.keep_alive import KeptConnection
+
+Feed = TypeVar("Feed")
 
 _monotonic_ns = time.monotonic_ns
 
 
 class TableDriver:
     """The base of `Table`."""
+
+    _endpoint: "Where"
 
     def __init__(self, operations: Operations, connection: Connection, keep_alive: bool = False) -> None:
         self._operations = operations
@@ -117,6 +123,25 @@ class TableDriver:
             raise operations.failure("open", error) from None
         self._keep()
         connection.notices.tell(table_requests.reopened_text(operations.opening.name, connection.node_id))
+
+    def _start_feed(
+        self, kind: "Callable[[bytes, int, Any, Where, TimeLimit, int], Feed]", callback: Any
+    ) -> Feed:
+        """Start a `FeedThread` of some kind, on a connection of its own, within the table's time-out."""
+        operations = self._operations
+        name, timeout_ns = operations.opening.name, operations.timeout_ns
+        limit = TimeLimit(None, timeout_ns)
+        try:
+            if not operations.handle:
+                self._reopened_handle(limit)
+            try:
+                return kind(name, operations.creation_id, callback, self._endpoint, limit, timeout_ns)
+            except SaAisError as error:
+                if error.code == codes.NOT_EXIST:
+                    self._raise_if_ended(limit)  # The table's own session may have ended too.
+                raise
+        except SaAisError as error:
+            raise operations.failure("track", error) from None
 
     def _raise_if_ended(self, limit: TimeLimit) -> None:
         """Make a request, and raise CheckpointEnded if the checkpoint is gone. No other error is raised.

@@ -34,7 +34,8 @@ RETRY_S: Final = 0.25
 OWN_MAX: Final = 10_000
 """How many of its own updates a handle remembers as its own."""
 
-_WAITS: Final = (codes.TRY_AGAIN, codes.TIMEOUT, codes.UNAVAILABLE, codes.NO_RESOURCES)
+WAITS: Final = (codes.TRY_AGAIN, codes.TIMEOUT, codes.UNAVAILABLE, codes.NO_RESOURCES)
+"""The codes after which a tracking waits, and asks again."""
 
 AskOne = Callable[[int, bytes, int], Awaitable[Any]]
 """Makes one request (kind, body, time-out in ns) on the open checkpoint; returns the answer's payload.
@@ -127,6 +128,11 @@ class Tracker:
     def body(self) -> bytes:
         """The body of TRACK, which asks what came after our position; at first, what the position is now."""
         return pack_body([self._sequence, self._lineage])
+
+    @property
+    def position(self) -> int:
+        """The position up to which the changes are known; -1 before the first, or during a full scan."""
+        return -1 if self._sequence is None or self.needs_full_scan else self._sequence
 
     def take(self, payload: Any) -> list[SectionChange]:
         """Take the answer to TRACK; return its changes. If they are unknown, set `needs_full_scan`."""
@@ -245,26 +251,34 @@ class Changes:
         return self
 
     async def __anext__(self) -> list[SectionChange]:
-        while True:
-            try:
-                begins_again = self._lost or self._without_place
-                changes = await (self._resume() if begins_again else self._take())
-            except SaAisError as error:
-                if error.code == codes.BAD_HANDLE and self._reopen is not None and not self._lost:
-                    self._lost = True
-                    if self._without_place:
-                        await asyncio.sleep(RETRY_S)  # It has only just been opened again.
-                    continue
-                waits = error.code in _WAITS or _is_without_active(error)
-                if not waits:
-                    if self._fail is not None:
-                        self._fail(error)
-                    raise
-                self._found, self._after = set(), None
-                await asyncio.sleep(RETRY_S)
-                continue
-            if changes:
-                return changes
+        while not (changes := await self.advance()):
+            pass
+        return changes
+
+    async def advance(self) -> list[SectionChange]:
+        """Make the next request; return its changes, or none. After that, `position` may be another one."""
+        try:
+            begins_again = self._lost or self._without_place
+            return await (self._resume() if begins_again else self._take())
+        except SaAisError as error:
+            if error.code == codes.BAD_HANDLE and self._reopen is not None and not self._lost:
+                self._lost = True
+                if self._without_place:
+                    await asyncio.sleep(RETRY_S)  # It has only just been opened again.
+                return []
+            waits = error.code in WAITS or _is_without_active(error)
+            if not waits:
+                if self._fail is not None:
+                    self._fail(error)
+                raise
+            self._found, self._after = set(), None
+            await asyncio.sleep(RETRY_S)
+            return []
+
+    @property
+    def position(self) -> int:
+        """The position up to which all changes have been returned; -1 if that is unknown now."""
+        return -1 if self._lost or self._without_place else self._tracker.position
 
     def ended(self) -> SectionChange:
         """Return the change that tells the program that no more changes come."""

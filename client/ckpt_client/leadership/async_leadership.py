@@ -54,9 +54,10 @@ class AsyncLeadership(LeadershipFacts):
 
         candidacy.state.on_end = self._ended
 
-    async def win(self, limit: TimeLimit) -> None:
+    async def win(self, limit: TimeLimit) -> LeadershipState:
         """Wait until we lead. Raises: SaAisError; whatever is raised, we do not lead then."""
         await self._candidacy.win(limit)
+        return self._state
 
     async def resign(self, to: str | None = None, timeout: float | None = None) -> None:
         """Hand over to the next program that waits, or to the first with the name `to`.

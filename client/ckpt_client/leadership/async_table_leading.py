@@ -1,19 +1,19 @@
 """`lead` and `leader` of an `AsyncTable`."""
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 from ckpt_client.checkpoint.async_table_driver import AsyncTableDriver
-from ckpt_client.errors import SaAisError, error_of
+from ckpt_client.errors import SaAisError
 from ckpt_client.io.aio_connection import AsyncConnection
 from ckpt_client.io.time_limit import TimeLimit
 from ckpt_client.leadership.async_leadership import AsyncLeadership, Leading
+from ckpt_client.leadership.async_leads import AsyncLeads
 from ckpt_client.leadership.candidacy import Candidacy
 from ckpt_client.leadership.lead_arguments import TTL_S, LeadArguments, lead_arguments
+from ckpt_client.leadership.leader_tracking import LeaderChanges
 from ckpt_client.leadership.leaders import Leader, LeadershipHistory, ask_history, ask_leader
 from ckpt_client.leadership.table_leading import require_leadable
 from ckpt_client.session.table_requests import OpenParameters
-from ckpt_protocol import codes
 
 
 class AsyncLeadingTable(AsyncTableDriver):
@@ -21,9 +21,7 @@ class AsyncLeadingTable(AsyncTableDriver):
 
     def __init__(self, connection: AsyncConnection, opening: OpenParameters, timeout_ns: int) -> None:
         super().__init__(connection, opening, timeout_ns)
-        self._led: AsyncLeadership | None = None
-        self._waiting_to_lead: AsyncLeadership | None = None
-        self._lead_turn = asyncio.Lock()
+        self._leads = AsyncLeads(self._operations)
 
     def lead(
         self,
@@ -46,53 +44,33 @@ class AsyncLeadingTable(AsyncTableDriver):
             operations = self._operations
             try:
                 require_leadable(operations)
-                arguments = lead_arguments(ttl, watchdog, exclusive, name, on_lost, allow_loss_on_failover)
-                return await self._lead(arguments, TimeLimit(timeout, operations.timeout_ns))
+                arguments = lead_arguments(
+                    ttl,
+                    watchdog,
+                    exclusive=exclusive,
+                    name=name,
+                    on_lost=on_lost,
+                    allow_loss_on_failover=allow_loss_on_failover,
+                )
+                limit = TimeLimit(timeout, operations.timeout_ns)
+                if not operations.handle:
+                    await self._reopened_handle(limit)
+                return await self._leads.lead(arguments, limit, self._begin_to_lead)
             except SaAisError as error:
                 raise operations.failure("lead", error) from None
 
         return Leading(begin)
 
-    async def _lead(self, arguments: LeadArguments, limit: TimeLimit) -> AsyncLeadership:
-        try:
-            async with asyncio.timeout(limit.left_ns() / 1e9):
-                await self._lead_turn.acquire()
-        except TimeoutError:
-            raise error_of(codes.TIMEOUT, "another task is waiting to lead with this table") from None
+    def _begin_to_lead(self, arguments: LeadArguments, on_left: Callable[[], None]) -> AsyncLeadership:
         operations = self._operations
-        try:
-            if self._led is not None:
-                self._led.enter_again(arguments)
-                return self._led
-            if not operations.handle:
-                await self._reopened_handle(limit)
-            candidacy = Candidacy(
-                operations.opening.name,
-                operations.creation_id,
-                arguments,
-                self._connection.sibling,
-                lambda: operations.auto_activate and operations.attributes.may_lack_active,
-            )
-            leadership = AsyncLeadership(candidacy, arguments, operations.failure, self._leadership_left)
-            self._waiting_to_lead = leadership
-            await leadership.win(limit)
-            if operations.closed:
-                await leadership.close()
-                raise operations.closed_error()
-            self._led, operations.leadership = leadership, candidacy.state
-            return leadership
-        finally:
-            self._waiting_to_lead = None
-            self._lead_turn.release()
-
-    def _leadership_left(self) -> None:
-        self._led = self._operations.leadership = None
-
-    async def _end_leadership(self) -> None:
-        """Leave the leadership, or the queue; 1 s at most."""
-        for leadership in (self._waiting_to_lead, self._led):
-            if leadership is not None:
-                await leadership.close()
+        candidacy = Candidacy(
+            operations.opening.name,
+            operations.creation_id,
+            arguments,
+            self._connection.sibling,
+            operations.may_activate,
+        )
+        return AsyncLeadership(candidacy, arguments, operations.failure, on_left)
 
     # -- who leads
 
@@ -103,3 +81,11 @@ class AsyncLeadingTable(AsyncTableDriver):
     async def leadership_history(self, timeout: float | None = None) -> LeadershipHistory:
         """Return the program that leads, those that wait to, and the last ten that led, with the reasons."""
         return await self._run(ask_history(self._operations), timeout)
+
+    async def track_leader(self) -> AsyncIterator[Leader | None]:
+        """Return an iterator over who leads: first the present leader, then each other one; None for none.
+
+        If the checkpoint is gone, the iterator raises.
+        """
+        feed = await self._begin_feed(TimeLimit(None, self._operations.timeout_ns))
+        return LeaderChanges(feed.ask, self._operations.creation_id, feed.reopen, feed.fail)

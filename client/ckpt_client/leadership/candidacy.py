@@ -86,7 +86,7 @@ class Candidacy:
             while not await self._advance(limit):
                 pass
         except BaseException:
-            self._leave_at_once()
+            self.leave_at_once()
             raise
         loop = asyncio.get_running_loop()
         self.state.wake = lambda: loop.call_soon_threadsafe(self._woken.set)
@@ -275,7 +275,7 @@ class Candidacy:
             if error.code != codes.BAD_HANDLE:
                 raise
         except BaseException:
-            self._leave_at_once()
+            self.leave_at_once()
             raise
         else:
             await self._release(limit)
@@ -293,7 +293,8 @@ class Candidacy:
         if connection is not None:
             await connection.release(limit)
 
-    def _leave_at_once(self) -> None:
+    def leave_at_once(self) -> None:
+        """Close connection and handle, without waiting: then the next one leads."""
         connection = self._end()
         if connection is not None:
             connection.leave()

@@ -34,7 +34,13 @@ class LeadArguments(NamedTuple):
 
 
 def lead_arguments(
-    ttl: Any, watchdog: Any, exclusive: Any, name: Any, on_lost: Any, allow_loss_on_failover: Any
+    ttl: Any = TTL_S,
+    watchdog: Any = None,
+    *,
+    exclusive: Any = True,
+    name: Any = None,
+    on_lost: Any = None,
+    allow_loss_on_failover: Any = False,
 ) -> LeadArguments:
     """Check and return the arguments of `lead`. Raises: SaAisError INVALID_PARAM."""
     for flag, what in ((exclusive, "exclusive"), (allow_loss_on_failover, "allow_loss_on_failover")):

@@ -1,18 +1,27 @@
 """`Leadership`: what `Table.lead` returns, for programs that block."""
 
+import os
 import threading
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Self
+from typing import Any, Protocol, Self
 
 from ckpt_client.checkpoint.leadership_state import LeadershipState
 from ckpt_client.errors import SaAisError
 from ckpt_client.io.blocking_connection import DETACH_NS
-from ckpt_client.io.loop_thread import Runner, finalize_at_exit
+from ckpt_client.io.loop_thread import finalize_at_exit
 from ckpt_client.io.time_limit import TimeLimit
 from ckpt_client.leadership.candidacy import Candidacy
 from ckpt_client.leadership.lead_arguments import LeadArguments
 from ckpt_client.leadership.leadership_facts import Fail, LeadershipFacts
+
+
+class Runs(Protocol):
+    """Runs coroutines on the process's loop, as a `loop_thread.Runner` does."""
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any: ...
+    def spawn(self, coroutine: Coroutine[Any, Any, object]) -> object: ...
 
 
 class Lost(threading.Event):
@@ -46,7 +55,7 @@ class Leadership(LeadershipFacts):
         arguments: LeadArguments,
         fail: Fail,
         on_left: Callable[[], None],
-        runner: Runner,
+        runner: Runs,
     ) -> None:
         """For `lead` only."""
         super().__init__(candidacy, arguments, fail, on_left)
@@ -55,9 +64,10 @@ class Leadership(LeadershipFacts):
 
         self._runner = runner
         self._counting = threading.Lock()
-        candidacy.state.on_end = self._ended
+        ended = weakref.WeakMethod(self._ended)
+        candidacy.state.on_end = lambda lost: _notify(ended, lost)
 
-    def win(self, limit: TimeLimit) -> None:
+    def win(self, limit: TimeLimit) -> LeadershipState:
         """Wait until we lead. Raises: SaAisError; whatever is raised, we do not lead then."""
         try:
             self._runner.run(self._candidacy.win(limit))
@@ -65,6 +75,8 @@ class Leadership(LeadershipFacts):
             self._runner.spawn(self._candidacy.leave())  # We may have been interrupted when we led already.
             raise
         finalize_at_exit(self._candidacy)
+        weakref.finalize(self, _let_go, self._runner, self._candidacy, os.getpid()).atexit = False
+        return self._state
 
     def enter_again(self, arguments: LeadArguments) -> None:
         """Count one more block. Raises: SaAisError INVALID_PARAM, or ACCESS if it is lost."""
@@ -121,3 +133,23 @@ class Leadership(LeadershipFacts):
             last = self._blocks == 0
         if last:
             self.close()
+
+
+def _notify(ended: "weakref.WeakMethod[Any]", lost: bool) -> None:
+    notify = ended()
+    if notify is not None:
+        notify(lost)
+
+
+def _let_go(runner: Runs, candidacy: Candidacy, pid: int) -> None:
+    """Leave a leadership that the program has dropped, with its table.
+
+    The garbage collector may call this anywhere, even while a lock is held, so it waits for nothing.
+    """
+    if pid != os.getpid() or candidacy.finalized:
+        return
+    leaving = candidacy.leave()
+    try:
+        runner.spawn(leaving)
+    except RuntimeError:  # Its loop is closed.
+        leaving.close()

@@ -1,6 +1,5 @@
 """`lead` and `leader` of a `Table`. asyncio is imported only for a program that leads."""
 
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -12,11 +11,12 @@ from ckpt_client.io.blocking_connection import Connection
 from ckpt_client.io.time_limit import TimeLimit
 from ckpt_client.leadership.lead_arguments import TTL_S, lead_arguments
 from ckpt_client.leadership.leaders import Leader, LeadershipHistory, ask_history, ask_leader
+from ckpt_client.leadership.leads import Leads
 from ckpt_protocol import codes
 
 if TYPE_CHECKING:
-    from ckpt_client.checkpoint.tracking_thread import Where
     from ckpt_client.leadership.lead_arguments import LeadArguments
+    from ckpt_client.leadership.leader_tracking import LeaderCallback, LeaderTracking
     from ckpt_client.leadership.leadership import Leadership
 
 
@@ -31,13 +31,9 @@ def require_leadable(operations: OpenCheckpoint) -> None:
 class LeadingTable(TableProperties):
     """The part of `Table` that leads."""
 
-    _endpoint: "Where"
-
     def __init__(self, operations: Operations, connection: Connection, keep_alive: bool = False) -> None:
         super().__init__(operations, connection, keep_alive)
-        self._led: Leadership | None = None
-        self._waiting_to_lead: Leadership | None = None
-        self._lead_turn = threading.Lock()
+        self._leads = Leads(operations)
 
     def lead(
         self,
@@ -74,67 +70,45 @@ class LeadingTable(TableProperties):
         operations = self._operations
         try:
             require_leadable(operations)
-            arguments = lead_arguments(ttl, watchdog, exclusive, name, on_lost, allow_loss_on_failover)
+            arguments = lead_arguments(
+                ttl,
+                watchdog,
+                exclusive=exclusive,
+                name=name,
+                on_lost=on_lost,
+                allow_loss_on_failover=allow_loss_on_failover,
+            )
             limit = TimeLimit(timeout, operations.timeout_ns)
-            if not self._lead_turn.acquire(timeout=min(limit.left_ns() / 1e9, threading.TIMEOUT_MAX)):
-                raise error_of(codes.TIMEOUT, "another thread is waiting to lead with this table")
+            if not operations.handle:
+                self._reopened_handle(limit)
             try:
-                return self._lead(arguments, limit)
-            finally:
-                self._lead_turn.release()
+                return self._leads.lead(arguments, limit, self._begin_to_lead)
+            except SaAisError as error:
+                if error.code == codes.NOT_EXIST:
+                    self._raise_if_ended(limit)  # The table's own session may have ended too.
+                raise
         except SaAisError as error:
             raise operations.failure("lead", error) from None
 
-    def _lead(self, arguments: "LeadArguments", limit: TimeLimit) -> "Leadership":
+    def _begin_to_lead(self, arguments: "LeadArguments", on_left: Callable[[], None]) -> "Leadership":
         from ckpt_client.io.aio_connection import AsyncConnection  # These import asyncio.
         from ckpt_client.io.loop_thread import shared_runner
         from ckpt_client.leadership.candidacy import Candidacy
         from ckpt_client.leadership.leadership import Leadership
 
         operations, where = self._operations, self._endpoint
-        if self._led is not None:
-            self._led.enter_again(arguments)
-            return self._led
-        if not operations.handle:
-            self._reopened_handle(limit)
         candidacy = Candidacy(
             operations.opening.name,
             operations.creation_id,
             arguments,
             lambda: AsyncConnection.own(*where),
-            lambda: operations.auto_activate and operations.attributes.may_lack_active,
+            operations.may_activate,
         )
-        leadership = Leadership(
-            candidacy, arguments, operations.failure, self._leadership_left, shared_runner()
-        )
-        self._waiting_to_lead = leadership
-        try:
-            leadership.win(limit)
-            if operations.closed:
-                leadership.close()
-                raise operations.closed_error()
-        except SaAisError as error:
-            if error.code == codes.NOT_EXIST:
-                self._raise_if_ended(limit)  # The table's own session may have ended too.
-            raise
-        finally:
-            self._waiting_to_lead = None
-        self._led, operations.leadership = leadership, candidacy.state
-        return leadership
-
-    def _leadership_left(self) -> None:
-        self._led = self._operations.leadership = None
-
-    def _end_leadership(self) -> None:
-        """Leave the leadership, or the queue; 1 s at most."""
-        for leadership in (self._waiting_to_lead, self._led):
-            if leadership is not None:
-                leadership.close()
+        return Leadership(candidacy, arguments, operations.failure, on_left, shared_runner())
 
     def _after_fork(self) -> None:
         super()._after_fork()
-        self._lead_turn = threading.Lock()
-        self._waiting_to_lead = None
+        self._leads.after_fork()
 
     # -- who leads
 
@@ -145,3 +119,14 @@ class LeadingTable(TableProperties):
     def leadership_history(self, timeout: float | None = None) -> LeadershipHistory:
         """Return the program that leads, those that wait to, and the last ten that led, with the reasons."""
         return self._run(ask_history(self._operations), timeout)
+
+    def track_leader(self, callback: "LeaderCallback | None" = None) -> "LeaderTracking":
+        """Report who leads, now and later, to `callback(leader)` in a thread of its own, or to your loop.
+
+        Without a callback, iterate over the returned `LeaderTracking`. Call its `stop` when you have seen
+        enough. `leader` is a `Leader`, or None while no program leads. If several change while the callback
+        runs, it gets the last of them.
+        """
+        from ckpt_client.leadership.leader_tracking import LeaderTracking  # This imports asyncio.
+
+        return self._start_feed(LeaderTracking, callback)

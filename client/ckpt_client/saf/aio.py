@@ -4,14 +4,19 @@ Where C needs an invocation and a callback, asyncio has tasks. So there are no `
 object and no dispatch here.
 """
 
-from collections.abc import AsyncIterator, Iterable
-from typing import Any, NoReturn, Self
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any, Final, NoReturn, Self
 
 from ckpt_client.checkpoint.tracking import Changes, OneByOne, OwnUpdates, track
 from ckpt_client.errors import SaAisError, error_of
 from ckpt_client.io.aio_connection import AsyncConnection
 from ckpt_client.io.time_limit import TimeLimit
-from ckpt_client.saf.checkpoint_handle import READ, CheckpointHandle, Iteration, SafCall
+from ckpt_client.leadership.async_leadership import AsyncLeadership, Leading
+from ckpt_client.leadership.async_leads import AsyncLeads
+from ckpt_client.leadership.candidacy import Candidacy
+from ckpt_client.leadership.lead_arguments import LeadArguments, lead_arguments
+from ckpt_client.saf.checkpoint_handle import READ, WRITE, CheckpointHandle, Iteration, SafCall
 from ckpt_client.saf.saf_requests import SafRequest, as_timeout, named_error, open_body, with_call_name
 from ckpt_client.saf.types import (
     DEFAULT,
@@ -27,9 +32,11 @@ from ckpt_client.session import table_requests
 from ckpt_client.session.table_requests import Key
 from ckpt_client.steps import Result, drive_async
 from ckpt_protocol import codes
-from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.constants import SA_CKPT_SECTIONS_ANY, SA_TIME_END
 from ckpt_protocol.messages import Kind
+
+LEAD: Final = "lead"
+"""What errors name as the call, since the SAF has no function for it."""
 
 
 class AsyncCheckpointService:
@@ -55,6 +62,7 @@ class AsyncCheckpointService:
         self.connection = connection
         self._new = is_new(required)
         self._opened: dict[int, CheckpointHandle] = {}
+        self._candidacies: weakref.WeakSet[Candidacy] = weakref.WeakSet()
 
     @classmethod
     async def initialize(
@@ -93,12 +101,16 @@ class AsyncCheckpointService:
         for opened in self._opened.values():
             opened.closed = "the service is finalized"
         self._opened.clear()
+        for candidacy in list(self._candidacies):
+            await candidacy.leave()
         await self.connection.release()
 
     async def leave(self) -> None:
         """Do what `finalize` does, but without waiting; for a service that the program has dropped."""
         if not self.finalized:
             self.finalized = True
+            for candidacy in list(self._candidacies):
+                candidacy.leave_at_once()
             self.connection.leave()
 
     async def checkpoint_open(
@@ -130,10 +142,13 @@ class AsyncCheckpointService:
     async def open_planned(self, plan: tuple[bytes, int, SafRequest]) -> "AsyncCheckpoint":
         """Carry out the plan that `plan_open` returned."""
         name, flags, ask = plan
-        handle, attributes = table_requests.parse_open_answer(await self.ask(ask))
+        payload = await self.ask(ask)
+        handle, attributes = table_requests.parse_open_answer(payload)
         if self.finalized:
             raise self.translated(error_of(codes.BAD_HANDLE, "the service is finalized"), ask.call)
-        opened = self._opened[handle] = CheckpointHandle(name, flags, handle, attributes, self._new)
+        opened = self._opened[handle] = CheckpointHandle(
+            name, flags, handle, attributes, self._new, creation_id=payload[1]
+        )
         return AsyncCheckpoint(self, opened)
 
     async def checkpoint_unlink(self, name: Key) -> None:
@@ -144,11 +159,21 @@ class AsyncCheckpointService:
         """Return the request of an unlink."""
         call = "saCkptCheckpointUnlink"
         self.check(call)
-        return SafRequest(
-            call, Kind.UNLINK, pack_body([with_call_name(call)(table_requests.checkpoint_name)(name)])
-        )
+        encoded = with_call_name(call)(table_requests.checkpoint_name)(name)
+        secret = 0
+        for opened in self._opened.values():
+            if opened.leadership is not None and opened.name == encoded:
+                secret = opened.leadership.secret
+        return SafRequest(call, Kind.UNLINK, table_requests.unlink_body(encoded, 0, secret))
 
     # -- for the checkpoints
+
+    def candidacy(self, opened: CheckpointHandle, arguments: LeadArguments) -> Candidacy:
+        """Return a candidacy to lead a checkpoint, which ends with this service."""
+        name, creation_id = opened.name, opened.creation_id
+        candidacy = Candidacy(name, creation_id, arguments, self.connection.sibling, lambda: False)
+        self._candidacies.add(candidacy)
+        return candidacy
 
     def check(self, call: str) -> None:
         """Check that the service is not finalized. Raises: SaAisError BAD_HANDLE."""
@@ -190,6 +215,7 @@ class AsyncCheckpoint:
         self.service = service
         self.opened = opened
         self._own: OwnUpdates | None = None
+        self._leads = AsyncLeads(opened)
 
     @property
     def name(self) -> bytes:
@@ -207,18 +233,28 @@ class AsyncCheckpoint:
         return self.opened.handle
 
     @property
-    def tracked(self) -> bool:
-        """True if this handle tracks, or has tracked: then its own updates are noted."""
-        return self._own is not None
+    def special(self) -> bool:
+        """True if its updates are: this handle has tracked, so that they are noted, or it leads."""
+        return self._own is not None or self.opened.leadership is not None
 
     async def ask(self, ask: SafRequest) -> Any:
         """Make one request on this checkpoint; return the answer's payload."""
         return await self._ask(ask, self.opened.handle)
 
     async def _ask(self, ask: SafRequest, handle: int) -> Any:
-        if self._own is not None and ask.kind == Kind.UPDATE:
+        if ask.kind != Kind.UPDATE:
+            return await self.service.ask(ask, handle)
+        if self.opened.leadership is None:
+            return await self._update(ask)
+        return await drive_async(self.opened.as_leader(ask), self._carry_out, None)
+
+    async def _carry_out(self, ask: SafRequest, _: None) -> Any:
+        return await self._update(ask)
+
+    async def _update(self, ask: SafRequest) -> Any:
+        if self._own is not None:
             self._own.note(self.service.connection.next_number)
-        return await self.service.ask(ask, handle)
+        return await self.service.ask(ask, self.opened.handle)
 
     async def _run(self, call: SafCall[Result]) -> Result:
         return await drive_async(call, self._ask, self.opened.handle)
@@ -226,6 +262,7 @@ class AsyncCheckpoint:
     async def close(self) -> None:
         """Source: saCkptCheckpointClose (R62 to R64)."""
         ask = self.opened.close()
+        await self._leads.close()
         self.service.forget(self.opened)
         await self.ask(ask)
 
@@ -337,6 +374,41 @@ class AsyncCheckpoint:
             raise service.translated(error, call) from None
 
         return await track(ask, limit, self._own, fail)
+
+    # -- leadership: no SAF function, but an extension of ours
+
+    def lead(self, timeout_ns: int = DEFAULT, **arguments: Any) -> Leading:
+        """Wait until this handle leads: `async with checkpoint.lead(SA_TIME_MAX, ttl=5.0) as leadership:`.
+
+        The service has no such function: this is an extension. `arguments` are those of `Table.lead`. The
+        updates of this handle carry the token; once it has lost the leadership, each raises LeadershipEnded,
+        which is ACCESS. The handle needs WRITE. No replica is activated.
+        """
+
+        async def begin() -> AsyncLeadership:
+            checked, limit = self.plan_lead(timeout_ns, arguments)
+            try:
+                return await self._leads.lead(checked, limit, self._begin_to_lead)
+            except SaAisError as error:
+                raise self.service.translated(error, LEAD) from None
+
+        return Leading(begin)
+
+    def plan_lead(self, timeout_ns: Any, arguments: dict[str, Any]) -> tuple[LeadArguments, TimeLimit]:
+        """Check the arguments of `lead`."""
+        self.service.check(LEAD)
+        self.opened.check(LEAD, WRITE)
+        checked = with_call_name(LEAD)(lead_arguments)(**arguments)
+        limit_ns = with_call_name(LEAD)(as_timeout)(timeout_ns, self.service.timeout_ns)
+        return checked, TimeLimit(None, limit_ns)
+
+    def _begin_to_lead(self, arguments: LeadArguments, on_left: Callable[[], None]) -> AsyncLeadership:
+        candidacy = self.service.candidacy(self.opened, arguments)
+        return AsyncLeadership(candidacy, arguments, self.leading_error, on_left)
+
+    def leading_error(self, _: str, error: SaAisError) -> SaAisError:
+        """Return the error that the program gets from its leadership."""
+        return self.service.translated(error, LEAD)
 
 
 class AsyncSectionIteration:

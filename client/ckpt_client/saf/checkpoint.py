@@ -8,7 +8,10 @@ from typing import Any, Protocol
 
 from ckpt_client.checkpoint.tracking import Changes
 from ckpt_client.errors import SaAisError
-from ckpt_client.saf.aio import AsyncCheckpoint, AsyncCheckpointService, AsyncSectionIteration
+from ckpt_client.leadership.lead_arguments import LeadArguments
+from ckpt_client.leadership.leadership import Leadership
+from ckpt_client.leadership.leads import Leads
+from ckpt_client.saf.aio import LEAD, AsyncCheckpoint, AsyncCheckpointService, AsyncSectionIteration
 from ckpt_client.saf.answers import code_of
 from ckpt_client.saf.checkpoint_handle import ITERATE, SafCall
 from ckpt_client.saf.saf_requests import SafRequest, as_invocation, named_error, with_call_name
@@ -40,6 +43,7 @@ class Service(Protocol):
     def callbacks(self) -> "CheckpointCallbacks": ...
     def check(self, call: str) -> None: ...
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any: ...
+    def spawn(self, coroutine: Coroutine[Any, Any, object]) -> object: ...
     def ask(self, ask: SafRequest, handle: int = 0) -> Any: ...
     def begin(
         self,
@@ -63,6 +67,7 @@ class Checkpoint:
         self.service = service
         self._inner = inner
         self._tracking: _Tracking | None = None
+        self._leads = Leads(inner.opened)
         self.tracking_error: SaAisError | None = None
         """Why the latest tracking ended on its own; None if it did not."""
 
@@ -82,7 +87,7 @@ class Checkpoint:
         return self._inner.handle
 
     def _ask(self, ask: SafRequest, handle: int) -> Any:
-        if self._inner.tracked and ask.kind == Kind.UPDATE:
+        if self._inner.special and ask.kind == Kind.UPDATE:
             return self.service.run(self._inner.ask(ask))
         return self.service.ask(ask, handle)
 
@@ -97,6 +102,7 @@ class Checkpoint:
         ask = opened.close()
         self.service.cancel(self)
         self._stop_tracking()
+        self._leads.close()
         self.service.inner.forget(opened)
         self._ask(ask, opened.handle)
 
@@ -209,6 +215,21 @@ class Checkpoint:
             self.service.put(self, lambda: tell(number, code_of(error)))
 
         self.service.begin(lambda: self._inner.ask(ask), ended, self)
+
+    # -- leadership: no SAF function, but an extension of ours
+
+    def lead(self, timeout_ns: int = DEFAULT, **arguments: Any) -> Leadership:
+        """Wait until this handle leads; see `AsyncCheckpoint.lead`."""
+        self.service.check(LEAD)
+        checked, limit = self._inner.plan_lead(timeout_ns, arguments)
+        try:
+            return self._leads.lead(checked, limit, self._begin_to_lead)
+        except SaAisError as error:
+            raise self.service.inner.translated(error, LEAD) from None
+
+    def _begin_to_lead(self, arguments: LeadArguments, on_left: Callable[[], None]) -> Leadership:
+        candidacy = self.service.inner.candidacy(self._inner.opened, arguments)
+        return Leadership(candidacy, arguments, self._inner.leading_error, on_left, self.service)
 
     # -- tracking
 

@@ -10,6 +10,8 @@ The state is the handle's open flags, which alone decide what it may do (R8), an
 from collections.abc import Iterator
 from typing import Any, Final
 
+from ckpt_client.checkpoint.leadership_state import LeadershipState
+from ckpt_client.errors import SaAisError
 from ckpt_client.saf import saf_requests
 from ckpt_client.saf.answers import created_id, descriptor_of, page_of, values_of
 from ckpt_client.saf.saf_requests import SafRequest
@@ -35,7 +37,15 @@ class CheckpointHandle:
     flags forbid the call, else what is wrong with the arguments.
     """
 
-    def __init__(self, name: bytes, open_flags: int, handle: int, attributes: Attributes, new: bool) -> None:
+    def __init__(
+        self,
+        name: bytes,
+        open_flags: int,
+        handle: int,
+        attributes: Attributes,
+        new: bool,
+        creation_id: int = 0,
+    ) -> None:
         self.name = name
         self.open_flags = open_flags
         self.handle = handle
@@ -46,6 +56,12 @@ class CheckpointHandle:
         """Why the handle is dead; "" while it lives."""
 
         self.attributes = attributes
+        self.creation_id = creation_id
+        """Which checkpoint of this name it is."""
+
+        self.leadership: LeadershipState | None = None
+        """The leadership that the program has not left yet, lost or not."""
+
         self._size_max = attributes.section_bytes_max
 
     def check(self, call: str, access: int = 0) -> None:
@@ -56,6 +72,24 @@ class CheckpointHandle:
             raise saf_requests.named_error(
                 call, codes.ACCESS, f"the handle was not opened for {_NEEDS[access]}"
             )
+
+    def as_leader(self, ask: SafRequest) -> SafCall[Any]:
+        """Make an update with the token of the leadership. Raises: LeadershipEnded once it is lost."""
+        leadership = self.leadership
+        assert leadership is not None
+        try:
+            while True:
+                sent_ns = leadership.check()
+                try:
+                    answer = yield ask._replace(body=leadership.sign(ask.body))
+                except SaAisError as error:
+                    leadership.take_refusal(error)
+                    continue
+                leadership.renew(sent_ns)
+                return answer
+        except SaAisError as error:
+            error.call = ask.call
+            raise
 
     def close(self) -> SafRequest:
         """CheckpointClose. The handle is dead from now on, whatever the service answers."""
