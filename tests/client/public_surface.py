@@ -17,7 +17,14 @@ from ckpt_client.asp.strict_table import StrictTable
 from ckpt_client.pyosaf.modules import CTYPES
 from ckpt_client.pyosaf.modules import make_modules as make_pyosaf_modules
 
-MODULES = ("ckpt_client", "ckpt_client.saf", "ckpt_client.asp", "ckpt_client.pyosaf", "aspCheckpoint")
+MODULES = (
+    "ckpt_client",
+    "ckpt_client.ha",
+    "ckpt_client.saf",
+    "ckpt_client.asp",
+    "ckpt_client.pyosaf",
+    "aspCheckpoint",
+)
 OURS = ("ckpt_client", "ckpt_protocol", "aspCheckpoint")
 SPECIAL = (
     *("__aenter__", "__aexit__", "__aiter__", "__anext__", "__bool__", "__contains__", "__delitem__"),

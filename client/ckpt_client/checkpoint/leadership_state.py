@@ -114,13 +114,18 @@ class LeadershipState:
 
     @property
     def is_over(self) -> bool:
-        """True if the leadership has ended, or its time is over."""
-        return bool(self.ended) or self.clock() >= self.valid_until_ns
+        """True if the leadership has ended. It has if its time is over."""
+        if not self.ended and self.clock() >= self.valid_until_ns:
+            why = f"it was not renewed for its ttl of {self.ttl_ns / SECOND_NS:g} s"
+            if self._dozing:
+                why += ", since the program has neither written nor checked for its watchdog's time"
+            self.end(why)
+        return bool(self.ended)
 
     @property
     def valid_for_ns(self) -> int:
         """How long the leadership lasts at least, unless it is renewed or ended by others."""
-        return 0 if self.ended else max(self.valid_until_ns - self.clock(), 0)
+        return 0 if self.is_over else max(self.valid_until_ns - self.clock(), 0)
 
     def is_silent(self) -> bool:
         """Return True if the program has neither written nor checked for the watchdog's time.
@@ -137,11 +142,9 @@ class LeadershipState:
 
     def check(self) -> int:
         """Note that the program is alive; return the time. Raises: LeadershipEnded."""
-        now_ns = self.clock()
-        if self.ended or now_ns >= self.valid_until_ns:
-            self.end_if_over()
+        if self.is_over:
             raise self.lost_error()
-        self._active_ns = now_ns
+        now_ns = self._active_ns = self.clock()
         if self._dozing and self.wake is not None:
             self._dozing = False
             self.wake()
@@ -157,14 +160,6 @@ class LeadershipState:
             self.ended = why
         if self.on_end is not None:
             self.on_end(not self.leaving)
-
-    def end_if_over(self) -> None:
-        """End the leadership if its time is over."""
-        if self.is_over:
-            why = f"it was not renewed for its ttl of {self.ttl_ns / SECOND_NS:g} s"
-            if self._dozing:
-                why += ", since the program has neither written nor checked for its watchdog's time"
-            self.end(why)
 
     def lost_error(self) -> LeadershipEnded:
         """Return the error of a program that leads no more."""

@@ -12,6 +12,7 @@ from ckpt_client.leadership.candidacy import Candidacy
 from ckpt_client.leadership.lead_arguments import TTL_S, LeadArguments, lead_arguments
 from ckpt_client.leadership.leader_tracking import LeaderChanges
 from ckpt_client.leadership.leaders import Leader, LeadershipHistory, ask_history, ask_leader
+from ckpt_client.leadership.standby import Standby
 from ckpt_client.leadership.table_leading import require_leadable
 from ckpt_client.session.table_requests import OpenParameters
 
@@ -71,6 +72,11 @@ class AsyncLeadingTable(AsyncTableDriver):
             operations.may_activate,
         )
         return AsyncLeadership(candidacy, arguments, operations.failure, on_left)
+
+    async def _follow(self) -> Standby:
+        """Follow the checkpoint; for `ha`."""
+        operations = self._operations
+        return Standby(operations.opening.name, operations.creation_id, self._connection.sibling)
 
     # -- who leads
 

@@ -194,11 +194,11 @@ class Candidacy:
             self._woken.clear()
             due_ns = state.valid_until_ns if state.is_silent() else state.renew_at_ns
             pause_ns = due_ns - state.clock()
-            if pause_ns > 0:
-                await self._pause(pause_ns)
-            else:
+            if pause_ns <= 0:
                 await self._renew()
-        state.end_if_over()
+                pause_ns = RETRY_NS if state.renew_at_ns <= state.clock() else 0
+            if pause_ns > 0:
+                await self._pause(min(pause_ns, max(state.valid_until_ns - state.clock(), MILLISECOND_NS)))
 
     async def _pause(self, pause_ns: int) -> None:
         with contextlib.suppress(TimeoutError):
@@ -213,44 +213,69 @@ class Candidacy:
         try:
             self._take(await self._ask(Kind.LEADER, body, left_ns), sent_ns)
         except SaAisError as error:
-            if await self._waits_after(error):
-                await self._pause(RETRY_NS)
+            if error.code != codes.BAD_HANDLE:  # That is for `_watch` to mend.
+                self._end_unless_passing(error)
 
     async def _watch(self) -> None:
-        """Notice at once when the leadership has ended, or the data may be lost."""
+        """Notice at once when the leadership has ended, or the data may be lost.
+
+        If the session has ended without a proof that this process is dead, the leadership lasts until its ttl
+        is over, and the table's writes can still renew it. So the checkpoint is opened again, to watch it.
+        """
         version = self._last.version if self._last is not None else 0
         while not self.state.ended:
             body = leader_track_body(self._handle, version)
             try:
                 answer = await self._ask(Kind.LEADER_TRACK, body, TRACK_NS)
             except SaAisError as error:
-                if await self._waits_after(error):
-                    await asyncio.sleep(RETRY_NS / SECOND_NS)
+                if error.code == codes.BAD_HANDLE:
+                    await self._open_again()
+                else:
+                    self._end_unless_passing(error)
+                await asyncio.sleep(RETRY_NS / SECOND_NS)
                 continue
             version = answer.version
             self._take(answer, None)
 
-    async def _waits_after(self, error: SaAisError) -> bool:
-        """Return True if a request may succeed later; else the leadership has ended."""
-        if error.code in _WAITS or error.code == codes.NO_RESOURCES or lacks_active(error):
-            return True
-        self.state.end(f"its session has ended: {error.text}")
-        return False
+    async def _open_again(self) -> None:
+        if self._connection is not None:
+            self._connection.renew()
+            try:
+                await self._open(TimeLimit(None, TRACK_NS))
+            except SaAisError as error:
+                if error.code == codes.NOT_EXIST:
+                    self._end(f"the checkpoint is gone: {error.text}")
+                else:
+                    self._end_unless_passing(error)
+
+    def _end_unless_passing(self, error: SaAisError) -> None:
+        """End the leadership, unless the request may succeed later."""
+        if error.code not in (*_WAITS, codes.NO_RESOURCES, codes.BAD_HANDLE) and not lacks_active(error):
+            self._end(error.text)
+
+    def _end(self, why: str) -> None:
+        self.state.end(why)
+        self._woken.set()
 
     def _take(self, answer: LeaderAnswer, sent_ns: int | None) -> None:
         """Take the news of who leads; if it is us, with a request that was sent then."""
         state, leader = self.state, answer.leader
-        if answer.place == 0 and leader is not None and (leader.epoch, leader.seq) == state.token[1:]:
+        if leader is not None and (leader.epoch, leader.seq) == state.token[1:]:
             if not state.data_may_be_lost and answer.lineage != state.lineage:
                 logger.warning("checkpoint %r: the newest updates may be lost", self.name)
             state.note_lineage(answer.lineage)
-            if sent_ns is not None:
+            if sent_ns is not None and answer.place == 0:
                 state.renew(sent_ns)
         elif leader is None:
-            state.end("the service has ended its leadership")
+            self._end("the service has ended its leadership")
         else:
             program = leader.program
-            state.end(f"{program.name!r} (process {program.pid} on {program.host!r}) leads now")
+            self._end(f"{program.name!r} (process {program.pid} on {program.host!r}) leads now")
+
+    async def over(self) -> None:
+        """Wait until we lead no more."""
+        if self._tasks:
+            await asyncio.wait(self._tasks[:1])
 
     # -- leaving
 
@@ -289,17 +314,17 @@ class Candidacy:
             logger.info("the leadership of checkpoint %r was not resigned cleanly: %s", self.name, error)
 
     async def _release(self, limit: TimeLimit) -> None:
-        connection = self._end()
+        connection = self._detach()
         if connection is not None:
             await connection.release(limit)
 
     def leave_at_once(self) -> None:
         """Close connection and handle, without waiting: then the next one leads."""
-        connection = self._end()
+        connection = self._detach()
         if connection is not None:
             connection.leave()
 
-    def _end(self) -> AsyncConnection | None:
+    def _detach(self) -> AsyncConnection | None:
         """End the tasks and the state; return the connection, which still has to be left."""
         self.state.leaving = True
         self.state.end("it was resigned")

@@ -68,6 +68,15 @@ class LeadershipFacts:
         except LeadershipEnded as error:
             raise self._fail("lead", error) from None
 
+    @property
+    def resigned(self) -> bool:
+        """True once the program has left the leadership itself."""
+        return self._state.leaving
+
+    async def over(self) -> None:
+        """Wait, on the loop that renews, until the program leads no more."""
+        await self._candidacy.over()
+
     # -- for the table
 
     def enter_again(self, arguments: LeadArguments) -> None:

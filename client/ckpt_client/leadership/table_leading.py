@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ckpt_client.leadership.lead_arguments import LeadArguments
     from ckpt_client.leadership.leader_tracking import LeaderCallback, LeaderTracking
     from ckpt_client.leadership.leadership import Leadership
+    from ckpt_client.leadership.standby import Standby
 
 
 def require_leadable(operations: OpenCheckpoint) -> None:
@@ -105,6 +106,14 @@ class LeadingTable(TableProperties):
             operations.may_activate,
         )
         return Leadership(candidacy, arguments, operations.failure, on_left, shared_runner())
+
+    async def _follow(self) -> "Standby":
+        """Follow the checkpoint, on the process's loop; for `ha`."""
+        from ckpt_client.io.aio_connection import AsyncConnection
+        from ckpt_client.leadership.standby import Standby
+
+        operations, where = self._operations, self._endpoint
+        return Standby(operations.opening.name, operations.creation_id, lambda: AsyncConnection.own(*where))
 
     def _after_fork(self) -> None:
         super()._after_fork()
