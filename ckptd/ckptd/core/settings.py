@@ -7,6 +7,9 @@ from typing import Final
 MILLISECOND_NS: Final = 1_000_000
 SECOND_NS: Final = 1_000_000_000
 
+CLOCK_SKEW: Final = 50
+"""The clocks of two machines differ in speed by at most one part in this many."""
+
 
 class FeatureLevel(IntEnum):
     """Append only. A node of a level understands everything of the levels below."""

@@ -12,10 +12,8 @@ from ckptd.core.context import NEVER_NS, Context
 from ckptd.core.liveness.failure_detector import FailureDetector
 from ckptd.core.liveness.peer import NEVER_HEARD_NS, Peer, Peers
 from ckptd.core.liveness.proofs_of_death import ProofsOfDeath
+from ckptd.core.settings import CLOCK_SKEW
 from ckptd.core.view import View
-
-CLOCK_SKEW: Final = 50
-"""The clocks of two nodes differ in speed by at most one part in this many."""
 
 SOLE_MEMBER_LEASE_NS: Final = NEVER_NS
 """The lease of the only member of a view: it needs no acknowledgement."""

@@ -33,16 +33,14 @@ from ckptd.core.directory.directory import DirectoryOp
 from ckptd.core.directory.entries import CheckpointEntry, NamedLeader
 from ckptd.core.hub import Hub
 from ckptd.core.replication.ordering import Ordering
-from ckptd.core.settings import EVERY_NODE_MUST, MILLISECOND_NS, SECOND_NS, FeatureLevel
+from ckptd.core.settings import CLOCK_SKEW, EVERY_NODE_MUST, MILLISECOND_NS, SECOND_NS, FeatureLevel
 from ckptd.core.work_costs import LEADERSHIP_SHIFT, OP_WORK
 
 FAIL_OVER_NS: Final = 1_500 * MILLISECOND_NS
 """How long a leader may be without a node after the lease and the grace: it looks for another one."""
 
-DRIFT_SHIFT: Final = 7
-"""A leadership lasts this part of its ttl longer here than at the leader (1/128), since clocks differ."""
-
-DRIFT_NS: Final = 10 * MILLISECOND_NS
+MARGIN_NS: Final = 10 * MILLISECOND_NS
+"""A leadership lasts this much longer here than at the leader, and 1/50 of its ttl (`CLOCK_SKEW`)."""
 
 GAP_HEARTBEATS: Final = 4
 """A replica that serves looks at its leader with every heartbeat. It did not serve if more have passed."""
@@ -237,7 +235,7 @@ class LeaderElection(Ordering):
         if leader is None:
             return None
         ttl_ns = leader.program.ttl_ns
-        return self.heard_ns + ttl_ns + (ttl_ns >> DRIFT_SHIFT) + DRIFT_NS
+        return self.heard_ns + ttl_ns + ttl_ns // CLOCK_SKEW + MARGIN_NS
 
     # -- who is next
 

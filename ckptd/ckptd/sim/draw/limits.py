@@ -29,11 +29,6 @@ OPERATED: Final = 0.12
 """The share of simulations with an operator who acts while faults come."""
 
 
-LEADERS_SKEW_PPM_MAX: Final = 3_900
-"""The largest skew of a clock where clients lead. Two that are this far off, one fast and one slow, stay
-within what a leadership allows for, 1/128 (ADR 32)."""
-
-
 def draw_limits(options: Options) -> Options:
     """Return the options of a seed with everything that this module draws for it."""
     random = Random(f"{options.seed}/limits")
@@ -75,7 +70,6 @@ def with_leaders(options: Options, random: Random) -> Options:
         leaders=random.randint(2, 4),
         repeats_refused=random.choice((0.0, 0.3)),
         chaos_ns=max(options.chaos_ns, 2 * SECOND_NS),
-        skew_ppm=min(options.skew_ppm, LEADERS_SKEW_PPM_MAX),
     )
 
 
