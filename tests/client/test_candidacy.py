@@ -18,8 +18,8 @@ from ckpt_protocol.messages import Kind, Op
 
 CREATION, HANDLE = 9, 4
 ATTRIBUTES = [1, 1000, 0, 10, 100, 32]
-OTHER = ["other", "host", 1, "b"]
-US = ["us", "host", 2, "a"]
+OTHER = ["other", "host", 1, "b", True]
+US = ["us", "host", 2, "a", True]
 
 
 def led_by(program: list[Any], place: int | None, version: int = 5, seq: int = 30, **more: Any) -> list[Any]:

@@ -81,12 +81,12 @@ class LeadershipFacts:
 
     def enter_again(self, arguments: LeadArguments) -> None:
         """Count one more block that leads with this. Raises: SaAisError INVALID_PARAM for other arguments."""
+        self._state.check()
         for field, wanted, present in zip(LeadArguments._fields, arguments, self._arguments, strict=True):
             if wanted != present:
                 field = field.removesuffix("_ns")
                 text = f"this table leads already, with another {field}: {present!r}, not {wanted!r}"
                 refuse(codes.INVALID_PARAM, text)
-        self._state.check()
         self._blocks += 1
 
     # -- the end
