@@ -20,7 +20,7 @@ def leaders(options: Options, random: Random) -> Options:
         checkpoints=2,
         kinds=random.choice(("all", "sync", "async")),
         chaos_ns=4 * SECOND_NS,
-        fault_every_ns=300 * MILLISECOND_NS,
+        fault_every_ns=random.choice((0, 300, 300, 300)) * MILLISECOND_NS,
         fault_weights={
             "crash-process": 3,
             "pause": 4,

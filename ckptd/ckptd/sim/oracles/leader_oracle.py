@@ -15,6 +15,7 @@ from ckptd.core.content.update_log import Update
 from ckptd.core.node import Node
 from ckptd.core.replication.active_replica import ActiveReplica
 from ckptd.core.replication.replica import Replica
+from ckptd.core.settings import Settings
 from ckptd.sim.checkers.leaderships import LeadershipHistory, Term
 from ckptd.sim.oracles.view_oracle import ViewOracle
 from ckptd.sim.world.host import Host
@@ -24,8 +25,12 @@ Place = tuple[int, int, Leadership]
 """The epoch and seq of an update, and who leads after it."""
 
 
+WORK_PER_TURN: Final = Settings("").work_per_turn
+"""With less, a node may take longer for a renewal than the ttl."""
+
 GAP_HEARTBEATS: Final = 5
-"""A shorter time without service counts for a leader's ttl: the core does not notice it."""
+"""So much of each time without service, or of a pause, counts for a leader's ttl; the core counts a little
+less (`leader_election`)."""
 
 
 class LeaderOracle:
@@ -59,8 +64,7 @@ class LeaderOracle:
         if not node.serving(now_ns) or self.views.is_outranked(node):
             return
         passed_ns = now_ns - self._serving_ns.get(node_id, now_ns)
-        if passed_ns > GAP_HEARTBEATS * host.settings.heartbeat_ns:
-            passed_ns = 0  # It did not serve, or was paused.
+        passed_ns = min(passed_ns, GAP_HEARTBEATS * host.settings.heartbeat_ns)
         self._serving_ns[node_id] = now_ns
         for creation_id, replica in node.replicas.items():
             key = node_id, creation_id
@@ -153,6 +157,19 @@ class LeaderOracle:
             return
         if reason != EndReason.NOT_RENEWED:
             return
+        if term.left_ns <= now_ns:
+            return
+        if term.valid_until_ns > now_ns:
+            raise Violation(
+                "a leader has stopped before another is granted",
+                f"{host.node_id} ends the leadership of {term.program} ({term.client}), which relies on it for "
+                f"{(term.valid_until_ns - now_ns) / 1e6:.3f} ms more",
+            )
+        if self._is_calm() and term.frozen_until_ns < now_ns - 2 * term.ttl_ns:
+            raise Violation(
+                "a leader that renews leads on",
+                f"{host.node_id} ends the leadership of {term.program} ({term.client}), while nothing fails",
+            )
         _, served_ns = self._served[host.node_id, replica.creation_id]
         if served_ns < term.ttl_ns:
             raise Violation(
@@ -183,3 +200,9 @@ class LeaderOracle:
     def _term(self, leader: Leader) -> Term | None:
         assert self.history is not None
         return self.history.by_secret.get(leader.program.secret)
+
+    def _is_calm(self) -> bool:
+        """Return True if nothing goes wrong in this simulation, neither faults nor what else may disturb."""
+        options = self.world.options
+        disturbed = options.hostile or options.impostors or options.operator or options.late
+        return not options.fault_every_ns and not disturbed and options.work_per_turn >= WORK_PER_TURN
