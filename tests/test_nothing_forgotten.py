@@ -213,6 +213,15 @@ RULES = {
     "8.9": (
         "core/test_arbiter.py::test_no_epoch_gets_two_views_whatever_the_network_does_and_whichever_node_dies",
     ),
+    "8.10": (
+        "core/test_leadership.py::test_while_a_program_leads_no_other_writes",
+        "core/test_leadership.py::test_a_program_that_does_not_renew_is_followed_after_its_ttl",
+        "sim/test_seeds.py::test_every_rule_holds",
+    ),
+    "8.11": (
+        "core/test_leadership.py::test_a_refused_write_is_never_carried_out_later",
+        "sim/test_seeds.py::test_every_rule_holds",
+    ),
     "R1": (
         "core/test_pair.py::test_a_pairs_silence_or_an_old_refusal_promotes_no_node",
         "core/test_pair.py::test_a_restarted_coordinator_that_continued_alone_stops_the_other_from_promoting",

@@ -44,6 +44,11 @@ FOUND_SOON = (
     "refused though done",
     "refusals believed",
     "outranked continue",
+    "token not compared",
+    "others write as well",
+    "leadership left behind",
+    "last come first served",
+    "ttl goes on",
 )
 
 

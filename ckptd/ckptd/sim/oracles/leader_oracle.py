@@ -162,8 +162,8 @@ class LeaderOracle:
         if term.valid_until_ns > now_ns:
             raise Violation(
                 "a leader has stopped before another is granted",
-                f"{host.node_id} ends the leadership of {term.program} ({term.client}), which relies on it for "
-                f"{(term.valid_until_ns - now_ns) / 1e6:.3f} ms more",
+                f"{host.node_id} ends the leadership of {term.program} ({term.client}), which relies on it "
+                f"for {(term.valid_until_ns - now_ns) / 1e6:.3f} ms more",
             )
         if self._is_calm() and term.frozen_until_ns < now_ns - 2 * term.ttl_ns:
             raise Violation(
