@@ -88,7 +88,7 @@ def test_a_write_of_another_while_one_leads_is_found() -> None:
     assert wrong(two_in_turn(), put(12, 35, b"0")) == [], "it may be ordered after the first leadership"
 
 
-def test_a_leadership_that_excludes_nobody_lets_others_write() -> None:
+def test_a_leadership_that_is_not_exclusive_lets_others_write() -> None:
     history = two_in_turn()
     history.terms[0].exclusive = False
     assert wrong(history, put(12, 20, b"0")) == []
