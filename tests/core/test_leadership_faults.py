@@ -7,7 +7,7 @@ from tests.core.leading import ALL_KINDS, TTL_NS, Program, leader_name
 
 from ckpt_protocol import codes
 from ckpt_protocol.body_codec import pack_body, unpack_body
-from ckpt_protocol.constants import SA_CKPT_WR_ACTIVE_REPLICA
+from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_COLLOCATED, SA_CKPT_WR_ACTIVE_REPLICA
 from ckpt_protocol.framing import Frame, FrameDecoder
 from ckpt_protocol.limits import WAITING_TO_LEAD_MAX
 from ckpt_protocol.messages import DIRECTORY_ID, REPLICATE_ROUTE, Kind, Op
@@ -51,6 +51,23 @@ def test_a_dead_leader_is_followed_though_the_node_is_slow() -> None:
         cluster.resume("a")
         cluster.run(1)
     assert leader_name(two) == "two"
+
+
+def test_a_leader_costs_nothing_between_its_renewals() -> None:
+    """No heartbeat looks at it: a node with 1,000 of them spent 11 ms of each 25 ms on that."""
+    cluster = three_nodes()
+    one = Program(cluster, "b", "one").lead()
+    two = Program(cluster, "c", "two")
+    assert two.ask_to_lead().code == codes.OK
+    cluster.run(100)
+    busy = cluster.node(active_of(cluster))._replicas.busy
+    assert not busy.by_id
+    one.run(2 * TTL_NS / 1e9)
+    assert not busy.by_id
+    assert len(busy.quiet) == 1
+    two.take_up()
+    two.run(TTL_NS / 1e9)
+    assert leader_name(one) == "two"
 
 
 # -- resignations, and what the directory names
@@ -144,6 +161,22 @@ def test_the_directory_is_not_changed_again_for_what_was_asked_twice() -> None:
     assert cluster.node(coordinator).directory.seq == before + 1
 
 
+def test_a_name_can_be_unlinked_though_its_leader_and_its_active_replica_are_lost() -> None:
+    cluster = three_nodes()
+    flags = SA_CKPT_WR_ACTIVE_REPLICA | SA_CKPT_CHECKPOINT_COLLOCATED
+    one = Program(cluster, "b", "one", flags)
+    assert one.table.set_active().code == codes.OK
+    one.lead()
+    client = cluster.client("c")
+    client.open_existing()
+    cluster.settle()
+    cluster.kill("b")
+    cluster.run(5_000)
+    assert client.unlink().code == codes.ACCESS, "it may still lead, by its own clock"
+    cluster.run(10_000)
+    assert client.unlink().code == codes.OK
+
+
 # -- what is refused although it was done
 
 
@@ -184,6 +217,21 @@ def test_a_request_to_lead_is_refused_before_anything_is_done_if_too_much_waits(
             cluster.release(node_id, active)
     cluster.run(50)
     assert [lead.code for lead in leads].count(codes.OK) == 5
+
+
+def test_resignations_that_wait_for_the_directory_are_limited_too() -> None:
+    cluster = three_nodes(requests_waiting_max=5)
+    one = Program(cluster, "b", "one", SA_CKPT_WR_ACTIVE_REPLICA).lead()
+    coordinator, active = coordinator_of(cluster), active_of(cluster)
+    one.client.move(active)
+    held = next(node_id for node_id in "abc" if node_id not in (active, coordinator))
+    cluster.hold(coordinator, held)
+    resigns = [one.table.begin(Kind.UPDATE, [Op.RESIGN, one.table.handle, None]) for _ in range(20)]
+    cluster.run(20)
+    assert [resign.code for resign in resigns].count(codes.TRY_AGAIN) == 15
+    cluster.release(coordinator, held)
+    cluster.run(50)
+    assert [resign.code for resign in resigns].count(codes.OK) == 5
 
 
 # -- hostile peers, and work

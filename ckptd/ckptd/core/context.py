@@ -15,6 +15,9 @@ from ckptd.core.work_costs import KIB_SHIFT
 
 _ACK: Final = Kind.ACK
 
+GAP_HEARTBEATS: Final = 4
+"""A node notices with every heartbeat that it serves. It did not serve if more have passed."""
+
 NEVER_NS: Final = 2**63
 """A deadline that never comes."""
 
@@ -47,9 +50,11 @@ class Context:
         "now_ns",
         "resident_bytes",
         "sealed",
+        "served_at_ns",
         "settings",
         "stops",
         "transport",
+        "unserved_ns",
         "wall_offset_ns",
         "work",
         "work_until",
@@ -73,6 +78,10 @@ class Context:
         self.sealed = True
         """Sealed: no view is installed yet, or this node knows a newer one, or it answered a collector."""
         self.lease_until_ns = 0
+        self.served_at_ns = now_ns
+        """When this node last noticed that it serves."""
+        self.unserved_ns = 0
+        """How long it did not serve, in all: it had no lease, or its process was paused."""
         self.established_epoch = 0
         self.feature_level = 0
         """The feature level of the installed view."""
@@ -114,6 +123,19 @@ class Context:
     def serving(self) -> bool:
         """Return True if this node holds its view's lease now and its epoch is not sealed."""
         return self.now_ns < self.lease_until_ns and not self.sealed
+
+    def note_serving(self) -> None:
+        """Notice that this node serves, if it does, and add up the time in which it did not.
+
+        A little of each gap counts as served. Otherwise nothing would ever be over at a node that is always
+        late.
+        """
+        if not self.serving():
+            return
+        gap_ns, self.served_at_ns = self.now_ns - self.served_at_ns, self.now_ns
+        unserved_ns = gap_ns - GAP_HEARTBEATS * self.settings.heartbeat_ns
+        if unserved_ns > 0:
+            self.unserved_ns += unserved_ns
 
     @property
     def is_view_established(self) -> bool:

@@ -450,7 +450,7 @@ class Node(Hub):
         if view is not None and not context.sealed:
             self.liveness.lease.renew(view)
             self._on_serving_changed()
-        self._replicas.busy.run_timers()
+        self._replicas.busy.run_timers(context)
         if now_ns < heartbeats.next_ns and self.reconfiguration.is_stable:
             # Only a commit notice or a batch was due: the rest follows the heartbeats.
             context.wake_at(min(heartbeats.next_ns, self.next_ns))

@@ -196,8 +196,11 @@ def _unlink(directory: Directory, request: Request) -> ValidatedOp:
         raise RequestError(codes.NOT_EXIST, f"there is no checkpoint {_show(name)}")
     if creation_id and entry.creation_id != creation_id:
         raise RequestError(codes.NOT_EXIST, f"another checkpoint has the name {_show(name)} by now")
-    if entry.leader is not None and entry.leader.exclusive and entry.leader.secret != secret:
-        raise RequestError(codes.ACCESS, f"{entry.leader.shown} leads the checkpoint")
+    leader = entry.leader
+    # (Without an active replica, no one would end the leadership of a program whose session has ended.)
+    leads = leader is not None and (entry.active is not None or leader.key in entry.opens)
+    if leader is not None and leads and leader.exclusive and leader.secret != secret:
+        raise RequestError(codes.ACCESS, f"{leader.shown} leads the checkpoint")
     return [DirectoryOp.UNLINK, name], answer_ok()
 
 

@@ -60,6 +60,7 @@ class ActiveReplica(LeaderElection):
         self._arm_expiration()
         self.arm_timers()
         self.try_commit()
+        self.hear_leader()  # It could not be heard before.
         if not self.leadership_settled:
             self.succeed()
 
@@ -277,8 +278,8 @@ class ActiveReplica(LeaderElection):
             busy = True
             self._expire()
         if not self.leadership_settled:
-            busy = True
             self.succeed()
+            busy = busy or not self.leads_quietly
         return busy
 
     def advertise_commit(self) -> None:

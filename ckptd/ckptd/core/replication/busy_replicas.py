@@ -1,9 +1,11 @@
 """The active replicas of this node that may have something due: timers, acknowledgements, a batch."""
 
+import heapq
 from collections.abc import Iterator
 
 from ckpt_protocol.limits import ADVERTISED_POSITIONS_MAX
 from ckptd.core.client_request import Request
+from ckptd.core.context import Context
 from ckptd.core.hub import Positions
 from ckptd.core.replication.active_replica import ActiveReplica
 
@@ -14,17 +16,37 @@ class BusyReplicas:
     def __init__(self) -> None:
         self.by_id: dict[int, ActiveReplica] = {}
         """By creation id."""
+        self.quiet: list[tuple[int, int, ActiveReplica]] = []
+        """A heap of those whose leader need not be looked at before a time: that, creation id, replica."""
+        self._quiet_ids: set[int] = set()
 
     def on_local_pause(self, pause_ns: int) -> None:
         """This process was paused: acknowledgements that it did not read in that time are not overdue."""
         for active in self.by_id.values():
             active.last_progress_ns = min(active.last_progress_ns + pause_ns, active.context.now_ns)
 
-    def run_timers(self) -> None:
+    def run_timers(self, context: Context) -> None:
         """Let every active replica in `active_with_timers` do what is due."""
+        context.note_serving()
+        quiet = self.quiet
+        while quiet and quiet[0][0] <= context.now_ns:
+            _, creation_id, active = heapq.heappop(quiet)
+            self._quiet_ids.discard(creation_id)
+            if active.ready:
+                self.by_id[creation_id] = active
         for creation_id, active in list(self.by_id.items()):
             if not active.run_timers():
                 self.by_id.pop(creation_id, None)
+                self._await_end_of_leader(creation_id, active)
+        if quiet:
+            context.wake_at(quiet[0][0])
+
+    def _await_end_of_leader(self, creation_id: int, active: ActiveReplica) -> None:
+        """Look at an idle replica again when its leader will have been silent for its ttl."""
+        ends_ns = active.ends_ns
+        if ends_ns is not None and creation_id not in self._quiet_ids:
+            self._quiet_ids.add(creation_id)
+            heapq.heappush(self.quiet, (ends_ns, creation_id, active))
 
     def unanswered(self) -> Iterator[Request]:
         """Yield the requests whose updates wait for other replicas."""

@@ -42,9 +42,6 @@ FAIL_OVER_NS: Final = 1_500 * MILLISECOND_NS
 MARGIN_NS: Final = 10 * MILLISECOND_NS
 """A leadership lasts this much longer here than at the leader, and 1/50 of its ttl (`CLOCK_SKEW`)."""
 
-GAP_HEARTBEATS: Final = 4
-"""A replica that serves looks at its leader with every heartbeat. It did not serve if more have passed."""
-
 REPEAT_NS: Final = 250 * MILLISECOND_NS
 """How often the directory is asked again to name the next leader."""
 
@@ -65,16 +62,7 @@ _REASONS: Final = {
 class LeaderElection(Ordering):
     """Who leads one checkpoint, and who leads it next, at its active replica."""
 
-    __slots__ = (
-        "asked",
-        "entry",
-        "entry_changed",
-        "heard_ns",
-        "propose",
-        "proposed_ns",
-        "served_ns",
-        "settling",
-    )
+    __slots__ = ("asked", "entry", "entry_changed", "heard_ns", "propose", "proposed_ns", "settling")
 
     def __init__(self, replica: ReplicaContent, hub: Hub) -> None:
         super().__init__(replica, hub)
@@ -86,10 +74,9 @@ class LeaderElection(Ordering):
         self.asked: NamedLeader | None = None
         """Whom the directory was asked to name, until it does. It is asked for one at a time: if a former
         request were still on its way, the directory could name somebody else once more."""
-        self.heard_ns = self.context.now_ns
-        """When the leader was last heard, and a time in which it could not be heard later."""
-        self.served_ns = 0
-        """When this replica last looked at its leader while it served."""
+        self.heard_ns = 0
+        """When the leader was last heard, without the time in which this node did not serve until then."""
+        self.hear_leader()
         self.proposed_ns = -REPEAT_NS
         self.settling: dict[tuple[int, int], tuple[Request, bytes]] = {}
         """By session and number: what is done, and is answered once the directory names no former leader."""
@@ -97,6 +84,10 @@ class LeaderElection(Ordering):
     @property
     def leadership(self) -> Leadership:
         return self.replica.sections.leadership
+
+    @property
+    def waiting_count(self) -> int:
+        return len(self.answers_after_commit) + len(self.settling)
 
     # -- updates
 
@@ -143,7 +134,7 @@ class LeaderElection(Ordering):
             text = "the active replica was lost, and the newest updates may be lost with it"
             self.answer(request, pack_body([codes.ACCESS, -1, text, own_lineage]))
             return None
-        self.heard_ns = self.context.now_ns
+        self.hear_leader()
         if self.leadership.lineage != lineage:
             self._change_leadership(self.leadership._replace(lineage=lineage))
         return Ops(ops[:-1])
@@ -222,20 +213,28 @@ class LeaderElection(Ordering):
 
     # -- renewals
 
+    def hear_leader(self) -> None:
+        """The leader's ttl begins again."""
+        self.heard_ns = self.context.now_ns - self.context.unserved_ns
+
     def renew_leadership(self, key: tuple[int, int], epoch: int, seq: int) -> None:
         """The leader with this handle and token was heard: its ttl begins again."""
         leader = self.leadership.leader
         if leader is not None and leader.program.key == key and (leader.epoch, leader.seq) == (epoch, seq):
-            self.heard_ns = self.context.now_ns
+            self.hear_leader()
 
     @property
     def ends_ns(self) -> int | None:
-        """When the leadership ends unless the leader is heard, by this node's clock."""
+        """When the leadership ends unless the leader is heard, by this node's clock.
+
+        The time in which this node does not serve does not count, since no leader can be heard in it.
+        """
         leader = self.leadership.leader
         if leader is None:
             return None
         ttl_ns = leader.program.ttl_ns
-        return self.heard_ns + ttl_ns + ttl_ns // CLOCK_SKEW + MARGIN_NS
+        silent_ns = ttl_ns + ttl_ns // CLOCK_SKEW + MARGIN_NS
+        return self.heard_ns + self.context.unserved_ns + silent_ns
 
     # -- who is next
 
@@ -255,6 +254,12 @@ class LeaderElection(Ordering):
         """Begin (again) in an activation: what was asked for in an earlier one has no effect any more."""
         self.entry, self.entry_changed, self.asked = entry, True, None
 
+    @property
+    def leads_quietly(self) -> bool:
+        """Return True if a program leads, and nothing is to be done before it has been silent for its ttl."""
+        leads = self.leadership.leader is not None
+        return leads and not self.settling and self.names_as_wanted and self.context.serving()
+
     def on_entry(self, entry: CheckpointEntry) -> None:
         """Take the checkpoint in the directory, or a change of it."""
         self.entry, self.entry_changed = entry, True
@@ -267,7 +272,7 @@ class LeaderElection(Ordering):
         if entry is None or not self.ready or not context.serving():
             return
         self.arm_timers()
-        self._excuse_silence()
+        context.note_serving()
         remaining = leadership = self.leadership
         if self.entry_changed:
             self.entry_changed = False
@@ -284,19 +289,6 @@ class LeaderElection(Ordering):
                 self._change_leadership(remaining)
             self._grant_next(entry)
 
-    def _excuse_silence(self) -> None:
-        """Do not count the time in which this replica did not serve: no leader could be heard in it.
-
-        That is so for a new active replica, after a view change, after a time without lease, and after a
-        pause of this process. A little of each gap counts, or no leader would ever end at a node that is
-        always late.
-        """
-        now_ns = self.context.now_ns
-        gap_ns, self.served_ns = now_ns - self.served_ns, now_ns
-        excused_ns = gap_ns - GAP_HEARTBEATS * self.context.settings.heartbeat_ns
-        if excused_ns > 0:
-            self.heard_ns = min(now_ns, self.heard_ns + excused_ns)
-
     def _grant_next(self, entry: CheckpointEntry) -> None:
         """Let the first in the queue lead, if there is no leader and once the directory names it."""
         leadership, context = self.leadership, self.context
@@ -309,7 +301,7 @@ class LeaderElection(Ordering):
             lineage = 0 if self.replica.sync else self.lineage
             lost = bool(leadership.ended) and lineage != leadership.lineage
             granted = Leader(epoch, seq, context.wall_ns, lost, program)
-            self.heard_ns = context.now_ns
+            self.hear_leader()
             self._log_leader(f"{program.shown} leads")
             context.count("leaders_granted")
             self._change_leadership(

@@ -147,9 +147,14 @@ class Ordering(Activation):
         del self.answers_after_commit[session, number]
         return request
 
+    @property
+    def waiting_count(self) -> int:
+        """How many requests wait here with their answers."""
+        return len(self.answers_after_commit)
+
     def _refuse_if_overloaded(self, request: Request) -> bool:
         """Return True if too many requests wait already; then answer this one. (Nothing was done for it.)"""
-        overloaded = len(self.answers_after_commit) >= self.context.settings.requests_waiting_max
+        overloaded = self.waiting_count >= self.context.settings.requests_waiting_max
         if overloaded:
             self.answer(request, answer_error(codes.TRY_AGAIN, "too many requests already wait for a commit"))
         return overloaded

@@ -1,5 +1,6 @@
 """Mutants of the rules about leadership, and about refusals that are final."""
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from ckpt_protocol.messages import Op, answer_conflict
@@ -7,6 +8,7 @@ from ckpt_protocol.parse_requests import parse_unlink
 from ckpt_protocol.parse_updates import Ops, check_conditions
 from ckptd.core.content.conditions import find_conflict
 from ckptd.core.content.leadership import NOBODY
+from ckptd.core.context import Context
 from ckptd.core.directory import validation
 from ckptd.core.replication import leader_election
 from ckptd.core.replication.active_replica import ActiveReplica
@@ -142,16 +144,25 @@ def _(patch: Patch) -> None:
     "ttl of the service", "the service waits longer than the ttl of a leader's own clock", "leaders"
 )
 def _(patch: Patch) -> None:
+    original = LeaderElection.ends_ns
+
     def ends_ns(election: Any) -> int | None:
         leader = election.leadership.leader
-        return None if leader is None else election.heard_ns + leader.program.ttl_ns * 9 // 10
+        ends_ns: int | None = original.fget(election)  # type: ignore[attr-defined]
+        return None if ends_ns is None else ends_ns - leader.program.ttl_ns // 8
 
     patch(LeaderElection, "ends_ns", property(ends_ns))
 
 
 @TABLE.mutant("ttl goes on", "the ttl begins again when a node can hear the leader again", "leaders")
 def _(patch: Patch) -> None:
-    patch(LeaderElection, "_excuse_silence", lambda election: None)
+    original = ActiveReplica.begin_serving
+
+    def begin_serving(active: Any) -> None:
+        _begin_serving(original, active, active.heard_ns)
+
+    patch(Context, "note_serving", lambda context: None)
+    patch(ActiveReplica, "begin_serving", begin_serving)
 
 
 @TABLE.mutant(
@@ -166,17 +177,24 @@ def _(patch: Patch) -> None:
     original = ActiveReplica.begin_serving
 
     def begin_serving(active: Any) -> None:
-        inner = Patch()
-        inner(LeaderElection, "succeed", lambda election: None)
-        original(active)
-        inner.restore()
-        leader = active.leadership.leader
+        leader, context = active.leadership.leader, active.context
+        heard_ns = active.heard_ns
         if leader is not None:
-            active.heard_ns = leader.since_ns - active.context.wall_offset_ns
-        if not active.leadership_settled:
-            active.succeed()
+            heard_ns = leader.since_ns - context.wall_offset_ns - context.unserved_ns
+        _begin_serving(original, active, heard_ns)
 
     patch(ActiveReplica, "begin_serving", begin_serving)
+
+
+def _begin_serving(original: Callable[[Any], None], active: Any, heard_ns: int) -> None:
+    """Begin to serve as if the leader had last been heard at that time."""
+    inner = Patch()
+    inner(LeaderElection, "succeed", lambda election: None)
+    original(active)
+    inner.restore()
+    active.heard_ns = heard_ns
+    if not active.leadership_settled:
+        active.succeed()
 
 
 # Not here: "a token has the epoch". A grant is committed on every in-sync replica before it is answered. So

@@ -30,7 +30,7 @@ WORK_PER_TURN: Final = Settings("").work_per_turn
 
 GAP_HEARTBEATS: Final = 5
 """So much of each time without service, or of a pause, counts for a leader's ttl; the core counts a little
-less (`leader_election`)."""
+less (`Context.note_serving`)."""
 
 
 class LeaderOracle:
