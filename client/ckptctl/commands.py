@@ -1,5 +1,6 @@
 """The commands, one function each."""
 
+import math
 import sys
 from typing import Annotated, Any
 
@@ -7,11 +8,11 @@ import typer
 from rich.console import Console
 
 from ckpt_client import Connection, Table
-from ckptctl import operator_verbs, render
+from ckptctl import leader_view, operator_verbs, render, revocation
 from ckptctl.options import keeps_options, print_json, takes_access
 from ckptctl.queries import describe, describe_checkpoints
 from ckptctl.settings import Access
-from ckptctl.text_format import parse_bytes, show_bytes, typed_bytes
+from ckptctl.text_format import parse_bytes, parse_duration, show_bytes, typed_bytes
 from ckptctl.version import print_version
 
 app = typer.Typer(
@@ -25,6 +26,27 @@ app.add_typer(operator_verbs.node, name="node")
 
 Name = Annotated[str, typer.Argument(help="The checkpoint's name; 0x... for bytes in hexadecimal.")]
 Key = Annotated[str, typer.Argument(help="The section's key; 0x... for bytes in hexadecimal.")]
+
+Command = Annotated[
+    list[str] | None, typer.Argument(help="The command and its arguments, after --.", show_default=False)
+]
+Ttl = Annotated[str, typer.Option("--ttl", help="How long the leadership lasts if no node can be reached.")]
+KillAfter = Annotated[
+    str,
+    typer.Option(
+        "--kill-after",
+        help="The time between SIGTERM and SIGKILL, at most half of the ttl; default: a fifth of it.",
+        show_default=False,
+    ),
+]
+LeaderName = Annotated[
+    str | None,
+    typer.Option("--name", help="What others see; default: the name of the command.", show_default=False),
+]
+Shared = Annotated[
+    bool,
+    typer.Option("--shared", help="Others, and the command itself, may write to the checkpoint meanwhile."),
+]
 
 
 def _console() -> Console:
@@ -180,3 +202,87 @@ def unlink(access: Access, name: Name) -> None:
         connection.close()
     if access.as_json:
         print_json({"name": shown, "unlinked": True})
+
+
+def _seconds(text: str, option: str) -> float:
+    """A duration as it was typed, in seconds. Raises: typer.BadParameter."""
+    try:
+        return parse_duration(text)
+    except ValueError:
+        raise typer.BadParameter(f"{option} {text!r}: a duration is 5s, 500ms, 2min or 1h") from None
+
+
+@app.command()
+@takes_access(math.inf)
+def lead(
+    access: Access,
+    name: Name,
+    command: Command = None,
+    ttl: Ttl = "5s",
+    kill_after: KillAfter = "",
+    leader_name: LeaderName = None,
+    shared: Shared = False,
+) -> None:
+    """Wait until this program leads a checkpoint, and run a command while it does.
+
+    The command has the fencing token in CKPTD_TOKEN, and as a number in
+    CKPTD_TOKEN_INT. SIGTERM, SIGINT and SIGHUP go on to it. When the
+    leadership is lost, or its ttl ends soon since no node can be reached,
+    it gets SIGTERM, and SIGKILL before the end of the ttl. (After an
+    operator's --revoke, the next program leads at once.) If ckptctl is
+    killed, so is the command.
+
+    The exit code is that of the command; 128 + n if signal n ended it; 126
+    if it cannot be run, and 127 if it is not found; 1 for an error of the
+    service, or if the --timeout is over first; 2 for a wrong command line.
+    """
+    from ckptctl import lead_command  # Its imports take time that the other commands do not need.
+
+    checkpoint, _ = _name(name)
+    if not command:
+        raise typer.BadParameter("no command is given: ckptctl lead NAME -- COMMAND ARGUMENTS...")
+    ttl_s = _seconds(ttl, "--ttl")
+    kill_after_s = (
+        _seconds(kill_after, "--kill-after") if kill_after else ttl_s / lead_command.KILL_AFTER_SHARE
+    )
+    if not 0 <= kill_after_s <= ttl_s / 2:
+        raise typer.BadParameter(f"--kill-after {kill_after}: it is at most half of the ttl, {ttl}")
+    ended = lead_command.why_not_runnable(command) or lead_command.run_while_leading(
+        access,
+        checkpoint,
+        command,
+        ttl=ttl_s,
+        kill_after=kill_after_s,
+        name=leader_name,
+        exclusive=not shared,
+    )
+    if ended.text:
+        print(f"ckptctl: {ended.text}", file=sys.stderr)
+    raise typer.Exit(ended.exit_code)
+
+
+@app.command()
+@takes_access()
+def leader(
+    access: Access,
+    name: Name,
+    revoke: Annotated[
+        bool, typer.Option("--revoke", help="End this leadership; the next program that waits leads at once.")
+    ] = False,
+    yes: operator_verbs.Yes = False,
+) -> None:
+    """Show which program leads a checkpoint, which ones wait to, and the last ten that led.
+
+    The exit code is 0, also if no program leads; 1 for an error, for
+    --revoke if no program leads or another one does by now, and if you say
+    no; 2 for a wrong command line, or if --revoke finds no terminal to ask.
+    """
+    checkpoint, shown = _name(name)
+    with Table(checkpoint, read_only=True, timeout=access.timeout, **access.client_arguments) as table:
+        history = table.leadership_history()
+    if revoke:
+        revocation.revoke(access, checkpoint, shown, history, yes)
+    elif access.as_json:
+        print_json(leader_view.history_json(shown, history))
+    else:
+        leader_view.print_history(_console(), shown, history)

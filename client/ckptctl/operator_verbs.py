@@ -122,6 +122,11 @@ def confirm(target: Target, verb: str, subject: str, yes: bool) -> None:
     if verb == Verb.DRAIN and target.voters == (target.node_id,):
         costs = COSTS_OF_LAST_DRAIN
     print(f"  {costs.format(subject)}.", file=sys.stderr)
+    ask_to_continue(yes)
+
+
+def ask_to_continue(yes: bool) -> None:
+    """Ask whether to continue unless `yes`; exit code 2 if no terminal can answer, 1 if the answer is no."""
     if yes:
         return
     if not sys.stdin.isatty():

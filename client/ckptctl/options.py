@@ -31,7 +31,10 @@ _ADDRESS: Final = typer.Option(
 _JSON: Final = typer.Option("--json", help="Print JSON.")
 _TIMEOUT: Final = typer.Option(
     "--timeout",
-    help="Seconds to wait for an answer (default: 10; 60 for commands that end daemons or wait).",
+    help=(
+        "Seconds to wait for an answer (default: 10; 60 for commands that end daemons or wait), and for lead "
+        "until it leads (default: no limit)."
+    ),
     min=0.001,
     show_default=False,
 )

@@ -76,6 +76,18 @@ def show_duration(duration_ns: int) -> str:
     return f"{seconds * 1e3:g} ms"
 
 
+def parse_duration(text: str) -> float:
+    """Return the seconds of a duration as it is typed: `5s`, `500ms`, `2min`, `1h`, or a number of seconds.
+
+    Raises: ValueError.
+    """
+    digits = text.rstrip("abcdefghijklmnopqrstuvwxyz")
+    seconds = {"": 1.0, "ms": 1e-3, **dict(_UNITS)}.get(text[len(digits) :])
+    if seconds is None:
+        raise ValueError(f"{text!r} is no duration")
+    return float(digits) * seconds
+
+
 def show_moment(moment_ns: int) -> str:
     """Return an absolute time as text; `never` is one."""
     if moment_ns >= SA_TIME_END:
