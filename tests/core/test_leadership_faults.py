@@ -3,7 +3,7 @@
 import pytest
 from tests.core.client import Call
 from tests.core.cluster import Cluster, nodes, three_nodes
-from tests.core.leading import ALL_KINDS, TTL_NS, Program, leader_name
+from tests.core.leading import ALL_KINDS, SECOND_NS, TTL_NS, Program, leader_name
 
 from ckpt_protocol import codes
 from ckpt_protocol.body_codec import pack_body, unpack_body
@@ -68,6 +68,18 @@ def test_a_leader_costs_nothing_between_its_renewals() -> None:
     two.take_up()
     two.run(TTL_NS / 1e9)
     assert leader_name(one) == "two"
+
+
+def test_a_checkpoint_that_is_gone_is_not_kept_for_its_leader() -> None:
+    cluster = three_nodes()
+    one = Program(cluster, "b", "one").lead(ttl_ns=3_600 * SECOND_NS)
+    cluster.run(100)
+    busy = cluster.node(active_of(cluster))._replicas.busy
+    assert one.client.call(Kind.UNLINK, 0, [b"x", 0, one.secret]).code == codes.OK
+    one.table.close()
+    cluster.run(100)
+    assert not busy.quiet
+    assert not busy.by_id
 
 
 # -- resignations, and what the directory names
@@ -252,6 +264,15 @@ def test_a_peer_that_sends_a_token_without_a_change_stops_no_node() -> None:
     assert cluster.hosts[other].running
     assert cluster.replica(other).log.seq == seq
     assert one.try_write(b"k", b"v").code == codes.OK
+
+
+def test_a_successor_with_too_long_a_name_is_refused() -> None:
+    """Its text, with every character escaped, would be ten times as long as a request may be."""
+    one = Program(three_nodes(), "b", "one").lead()
+    assert one.resign("n" * 65).code == codes.INVALID_PARAM
+    assert one.resign("\0" * 1_000_000).code == codes.INVALID_PARAM
+    assert one.resign("n" * 64).code == codes.NOT_EXIST
+    assert leader_name(one) == "one"
 
 
 def work_of(cluster: Cluster, node_id: str, program: Program, *ops: list[object]) -> int:

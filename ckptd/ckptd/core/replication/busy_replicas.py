@@ -16,9 +16,10 @@ class BusyReplicas:
     def __init__(self) -> None:
         self.by_id: dict[int, ActiveReplica] = {}
         """By creation id."""
-        self.quiet: list[tuple[int, int, ActiveReplica]] = []
-        """A heap of those whose leader need not be looked at before a time: that, creation id, replica."""
-        self._quiet_ids: set[int] = set()
+        self.quiet: dict[int, ActiveReplica] = {}
+        """Those whose leader need not be looked at before a time, by creation id."""
+        self._quiet_until: list[tuple[int, int]] = []
+        """A heap of these times, each with the creation id. Some entries may be obsolete."""
 
     def on_local_pause(self, pause_ns: int) -> None:
         """This process was paused: acknowledgements that it did not read in that time are not overdue."""
@@ -28,25 +29,30 @@ class BusyReplicas:
     def run_timers(self, context: Context) -> None:
         """Let every active replica in `active_with_timers` do what is due."""
         context.note_serving()
-        quiet = self.quiet
-        while quiet and quiet[0][0] <= context.now_ns:
-            _, creation_id, active = heapq.heappop(quiet)
-            self._quiet_ids.discard(creation_id)
-            if active.ready:
-                self.by_id[creation_id] = active
+        quiet_until = self._quiet_until
+        while quiet_until and quiet_until[0][0] <= context.now_ns:
+            _, creation_id = heapq.heappop(quiet_until)
+            due = self.quiet.pop(creation_id, None)
+            if due is not None and due.ready:
+                self.by_id[creation_id] = due
         for creation_id, active in list(self.by_id.items()):
             if not active.run_timers():
                 self.by_id.pop(creation_id, None)
                 self._await_end_of_leader(creation_id, active)
-        if quiet:
-            context.wake_at(quiet[0][0])
+        if quiet_until:
+            context.wake_at(quiet_until[0][0])
 
     def _await_end_of_leader(self, creation_id: int, active: ActiveReplica) -> None:
         """Look at an idle replica again when its leader will have been silent for its ttl."""
         ends_ns = active.ends_ns
-        if ends_ns is not None and creation_id not in self._quiet_ids:
-            self._quiet_ids.add(creation_id)
-            heapq.heappush(self.quiet, (ends_ns, creation_id, active))
+        if ends_ns is not None and creation_id not in self.quiet:
+            self.quiet[creation_id] = active
+            heapq.heappush(self._quiet_until, (ends_ns, creation_id))
+
+    def forget(self, creation_id: int) -> None:
+        """Forget a replica that is not active any more."""
+        self.by_id.pop(creation_id, None)
+        self.quiet.pop(creation_id, None)
 
     def unanswered(self) -> Iterator[Request]:
         """Yield the requests whose updates wait for other replicas."""

@@ -196,6 +196,8 @@ class LeaderElection(Ordering):
             self._change_leadership(leadership._replace(waiting=waiting), request, settles=True)
             self.succeed()
             return
+        if successor is not None and len(successor.encode(errors="replace")) > LEADER_NAME_BYTES_MAX:
+            raise RequestError(codes.INVALID_PARAM, f"a program's name exceeds {LEADER_NAME_BYTES_MAX} bytes")
         if successor is not None:
             named = [candidate for candidate in leadership.waiting if candidate.name == successor]
             if not named:

@@ -204,6 +204,7 @@ class LocalReplicas:
         assert replica.active is not None
         unanswered = replica.active.step_down()
         replica.active = None
+        self.busy.forget(replica.creation_id)
         replica.resync_source = ""
         replica.replica_reports.clear()
         replica.queued_joins.clear()
@@ -213,7 +214,7 @@ class LocalReplicas:
         """Drop a replica; quarantine it first if it may hold data that no other node has."""
         replica = self.by_id.pop(creation_id, None)
         self.sync_reports.unconfirmed.pop(creation_id, None)
-        self.busy.by_id.pop(creation_id, None)
+        self.busy.forget(creation_id)
         if replica is not None and may_be_unique(replica, self.directory, self.unproven_takeover_seen):
             quarantine(replica)
         if replica is not None and replica.active is not None:
