@@ -43,18 +43,15 @@ class LeaderOracle:
         """What the clients know; None as long as there are none."""
 
         self._places: dict[tuple[str, int], Place] = {}
-        self._served: dict[tuple[str, int], tuple[ActiveReplica, int]] = {}
-        """By node and checkpoint: the active replica, and for how long it could hear a leader."""
-
-        self._serving_ns: dict[str, int] = {}
-        """By node, when it last served, by its own clock."""
+        self._served: dict[tuple[str, int], tuple[ActiveReplica, int, int]] = {}
+        """By node and checkpoint: the active replica, for how long it served, and when it last did, by its
+        node's clock."""
 
     def process_started(self, node_id: str) -> None:
         """Forget the node's predecessor."""
         for creation_id in [creation_id for each, creation_id in self._served if each == node_id]:
             del self._served[node_id, creation_id]
             self._places.pop((node_id, creation_id), None)
-        self._serving_ns.pop(node_id, None)
 
     def after_event(self, host: Host, node: Node) -> None:
         """Check what one node has ordered. Raises: Violation."""
@@ -63,9 +60,7 @@ class LeaderOracle:
         node_id, now_ns = host.node_id, host.local_ns
         if not node.serving(now_ns) or self.views.is_outranked(node):
             return
-        passed_ns = now_ns - self._serving_ns.get(node_id, now_ns)
-        passed_ns = min(passed_ns, GAP_HEARTBEATS * host.settings.heartbeat_ns)
-        self._serving_ns[node_id] = now_ns
+        gap_max_ns = GAP_HEARTBEATS * host.settings.heartbeat_ns
         for creation_id, replica in node.replicas.items():
             key = node_id, creation_id
             active, log = replica.active, replica.log
@@ -75,8 +70,8 @@ class LeaderOracle:
             served = self._served.get(key)
             if served is None or served[0] is not active:
                 self._places.pop(key, None)
-                served = active, 0
-            self._served[key] = active, served[1] + passed_ns
+                served = active, 0, now_ns
+            self._served[key] = active, served[1] + min(now_ns - served[2], gap_max_ns), now_ns
             place = self._places.get(key)
             if place is not None and place[:2] == (log.epoch, log.seq):
                 continue
@@ -170,7 +165,7 @@ class LeaderOracle:
                 "a leader that renews leads on",
                 f"{host.node_id} ends the leadership of {term.program} ({term.client}), while nothing fails",
             )
-        _, served_ns = self._served[host.node_id, replica.creation_id]
+        _, served_ns, _ = self._served[host.node_id, replica.creation_id]
         if served_ns < term.ttl_ns:
             raise Violation(
                 "a silent node ends no leadership",
