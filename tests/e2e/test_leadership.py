@@ -1,6 +1,7 @@
 """One program at a time leads a table, with real daemons: `Table`, `AsyncTable`, the SAF calls, and `ha`."""
 
 import asyncio
+import gc
 import math
 import os
 import queue
@@ -365,6 +366,81 @@ def test_a_program_that_waits_activates_its_replica(cluster: LocalCluster, name:
         with table.lead():
             assert table.GetActiveStatus()
             table["k"] = "1"
+
+
+@pytest.mark.parametrize("flags", UPDATE_FLAGS[1:])
+def test_a_leader_that_stays_learns_that_data_may_be_lost_before_its_next_write(
+    cluster: LocalCluster, name: str, flags: int
+) -> None:
+    with (
+        Table(name, 100, 1000, 32, flags, address=cluster.addresses("a"), timeout=30) as table,
+        table.lead(ttl=TTL_S) as leadership,
+    ):
+        table["k"] = "1"
+        assert not leadership.data_may_be_lost
+        active = cluster.active_node(name)
+        assert active is not None
+        cluster.kill(active)
+        table["k"] = "2"
+        assert leadership.data_may_be_lost
+        leadership.check()
+
+
+def test_a_program_that_waits_activates_its_replica_when_the_leaders_node_is_gone(
+    cluster: LocalCluster, name: str, start: Start
+) -> None:
+    with opened(cluster, name, "a", ASYNCHRONOUS | SA_CKPT_CHECKPOINT_COLLOCATED) as table:
+        table.Activate()
+        first = start("first", "b")
+        first.expect("leads")
+    with opened(cluster, name, "c", ASYNCHRONOUS | SA_CKPT_CHECKPOINT_COLLOCATED) as table:
+        second = start("second", "c")
+        wait_queued(cluster, table, 1)
+        cluster.wait_in_sync(name, cluster.node_ids)
+        first.signal(signal.SIGSTOP)
+        cluster.kill("a")
+        assert second.expect("leads")
+        assert cluster.active_node(name) == "c"
+
+
+# -- how a program ends
+
+
+def test_a_process_that_ends_without_leaving_resigns(cluster: LocalCluster, name: str) -> None:
+    program = (
+        "import sys; from ckpt_client import Table\n"
+        "table = Table(sys.argv[1], address=sys.argv[2])\n"
+        "leadership = table.lead()\n"
+    )
+    with opened(cluster, name) as table:
+        subprocess.run([sys.executable, "-c", program, name, cluster.address("a")], timeout=60, check=True)
+        assert table.leader() is None
+        assert table.leadership_history().ended[-1].reason == "resigned"
+
+
+def test_a_table_that_the_program_drops_leads_no_more(cluster: LocalCluster, name: str) -> None:
+    with opened(cluster, name, "b") as other:
+        dropped = [opened(cluster, name)]
+        dropped[0].lead()
+        assert other.leader() is not None
+        dropped.clear()
+        gc.collect()
+        cluster.wait_until(lambda: other.leader() is None, "it leads no more")
+
+
+def test_an_interrupted_program_leaves_the_queue(cluster: LocalCluster, name: str) -> None:
+    def interrupt(*_: object) -> None:
+        raise ZeroDivisionError
+
+    with opened(cluster, name) as table, table.lead(), opened(cluster, name, "b") as other:
+        before = signal.signal(signal.SIGALRM, interrupt)
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        try:
+            with pytest.raises(ZeroDivisionError):
+                other.lead(math.inf)
+        finally:
+            signal.signal(signal.SIGALRM, before)
+        wait_queued(cluster, table, 0)
 
 
 # -- asyncio

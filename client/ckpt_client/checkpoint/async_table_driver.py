@@ -66,17 +66,25 @@ class AsyncTableDriver:
         """Do what `Operations.ask` does, without a generator for a request that succeeds at once."""
         operations = self._operations
         timeout_ns = table_requests.timeout_in_ns(timeout, operations.timeout_ns)
-        handle = operations.handle
-        if not handle or operations.leadership is not None:
+        handle, leadership = operations.handle, operations.leadership
+        if not handle:
             return await self._run(operations.ask(kind, body), timeout)
         deadline_ns = time.monotonic_ns() + timeout_ns
         if self._own is not None and kind == Kind.UPDATE:
             self._own.note(self._connection.next_number)
         try:
-            return await self._connection.call(kind, handle, body, timeout_ns)
+            if leadership is None or kind != Kind.UPDATE:
+                return await self._connection.call(kind, handle, body, timeout_ns)
+            sent_ns = leadership.check()
+            answer = await self._connection.call(kind, handle, leadership.sign(body), timeout_ns)
+            leadership.renew(sent_ns)
+            return answer
         except SaAisError as error:
             refusal = error
-        steps = operations.recover(kind, body, True, handle, refusal)
+        if leadership is None or kind != Kind.UPDATE:
+            steps = operations.recover(kind, body, True, handle, refusal)
+        else:
+            steps = operations.recover_as_leader(body, True, handle, refusal)
         return await drive_async(steps, self._carry_out, TimeLimit.until(deadline_ns))
 
     # -- opening

@@ -72,6 +72,7 @@ class LeadershipState:
         self.ttl_ns = ttl_ns
         self.token = Token(0, 0, 0)
         self.lineage = 0
+        self._signature = b""
         self.data_may_be_lost = False
         self.valid_until_ns = 0
         """When the leadership is over unless it is renewed, by our clock."""
@@ -97,7 +98,8 @@ class LeadershipState:
 
     def grant(self, token: Token, sent_ns: int, lineage: int, data_may_be_lost: bool) -> None:
         """Begin to lead. `sent_ns`: when the request was sent whose answer says so."""
-        self.token, self.lineage, self.data_may_be_lost = token, lineage, data_may_be_lost
+        self.token, self.data_may_be_lost = token, data_may_be_lost
+        self._set_lineage(lineage)
         self.valid_until_ns = sent_ns + self.ttl_ns
         self._active_ns = self.clock()
 
@@ -105,7 +107,9 @@ class LeadershipState:
 
     def renew(self, sent_ns: int) -> None:
         """Take the answer to a request with the token that was sent at this time."""
-        self.valid_until_ns = max(self.valid_until_ns, sent_ns + self.ttl_ns)
+        until_ns = sent_ns + self.ttl_ns
+        if until_ns > self.valid_until_ns:
+            self.valid_until_ns = until_ns
 
     @property
     def renew_at_ns(self) -> int:
@@ -142,9 +146,10 @@ class LeadershipState:
 
     def check(self) -> int:
         """Note that the program is alive; return the time. Raises: LeadershipEnded."""
-        if self.is_over:
+        now_ns = self.clock()
+        if (self.ended or now_ns >= self.valid_until_ns) and self.is_over:
             raise self.lost_error()
-        now_ns = self._active_ns = self.clock()
+        self._active_ns = now_ns
         if self._dozing and self.wake is not None:
             self._dozing = False
             self.wake()
@@ -169,13 +174,14 @@ class LeadershipState:
 
     def sign(self, body: bytes) -> bytes:
         """Return an UPDATE with the token as its last operation. Raises: SaAisError NO_RESOURCES."""
-        count = array_length(body) + 1
-        if count > OPS_PER_UPDATE_MAX:
-            text = f"an update of a leader may have at most {OPS_PER_UPDATE_MAX - 1} operations"
-            raise error_of(codes.NO_RESOURCES, text)
-        _, epoch, seq = self.token
-        token = pack_body([Op.TOKEN, epoch, seq, self.secret, self.lineage])
-        signed = array_header(count) + body[array_header_bytes(body) :] + token
+        if body[0] in _SHORT:
+            signed = _SHORT[body[0]] + body[1:] + self._signature
+        else:
+            count = array_length(body) + 1
+            if count > OPS_PER_UPDATE_MAX:
+                text = f"an update of a leader may have at most {OPS_PER_UPDATE_MAX - 1} operations"
+                raise error_of(codes.NO_RESOURCES, text)
+            signed = array_header(count) + body[array_header_bytes(body) :] + self._signature
         if len(signed) > UPDATE_BODY_BYTES_MAX:
             text = f"an update of {len(signed)} bytes exceeds {UPDATE_BODY_BYTES_MAX} bytes"
             raise error_of(codes.NO_RESOURCES, text)
@@ -198,7 +204,12 @@ class LeadershipState:
         """Take the active replica's lineage. If it is another one, the newest updates may be lost."""
         if lineage != self.lineage:
             self.data_may_be_lost = True
-            self.lineage = lineage
+            self._set_lineage(lineage)
+
+    def _set_lineage(self, lineage: int) -> None:
+        self.lineage = lineage
+        _, epoch, seq = self.token
+        self._signature = pack_body([Op.TOKEN, epoch, seq, self.secret, lineage])
 
     # -- fork
 
@@ -217,6 +228,9 @@ def array_header(count: int) -> bytes:
         return b"\xdc" + count.to_bytes(2, "big")
     return b"\xdd" + count.to_bytes(4, "big")
 
+
+_SHORT: Final = {0x90 | count: array_header(count + 1) for count in range(15)}
+"""The header of an array with one element more, by the header of a short one."""
 
 _states: "weakref.WeakSet[LeadershipState]" = weakref.WeakSet()
 

@@ -132,6 +132,20 @@ class OpenCheckpoint:
             refusal = error
         return (yield from self._activate(kind, body, may_activate, refusal))
 
+    def recover_as_leader(
+        self, body: bytes, may_activate: bool, lost: int, refusal: SaAisError
+    ) -> Steps[TableStep, Any]:
+        """Do what `recover` does, for an update whose first request carried the leader's token."""
+        leadership = self.leadership
+        if leadership is not None:
+            try:
+                return (
+                    yield from self.recover(Kind.UPDATE, leadership.sign(body), may_activate, lost, refusal)
+                )
+            except SaAisError as error:
+                leadership.take_refusal(error)
+        return (yield from self.ask(Kind.UPDATE, body, may_activate))
+
     def _call(self, kind: int, body: bytes) -> Steps[TableStep, Any]:
         handle = self.handle or (yield from self.reopen())
         try:

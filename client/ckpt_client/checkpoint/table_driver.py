@@ -68,15 +68,24 @@ class TableDriver:
         """Do what `Operations.ask` does, without a generator for a request that succeeds at once."""
         operations = self._operations
         handle = operations.handle
-        if not handle or operations.leadership is not None:
+        if not handle:
             return self._run(operations.ask(kind, body, may_activate), timeout)
         timeout_ns = table_requests.timeout_in_ns(timeout, operations.timeout_ns)
         deadline_ns = _monotonic_ns() + timeout_ns
+        leadership = operations.leadership
         try:
-            return self._call_service(kind, handle, body, timeout_ns)
+            if leadership is None or kind != Kind.UPDATE:
+                return self._call_service(kind, handle, body, timeout_ns)
+            sent_ns = leadership.check()
+            answer = self._call_service(kind, handle, leadership.sign(body), timeout_ns)
+            leadership.renew(sent_ns)
+            return answer
         except SaAisError as error:
             refusal = error
-        steps = operations.recover(kind, body, may_activate, handle, refusal)
+        if leadership is None or kind != Kind.UPDATE:
+            steps = operations.recover(kind, body, may_activate, handle, refusal)
+        else:
+            steps = operations.recover_as_leader(body, may_activate, handle, refusal)
         return drive(steps, self._carry_out, TimeLimit.until(deadline_ns))
 
     # -- opening

@@ -190,15 +190,19 @@ class Candidacy:
     async def _keep(self) -> None:
         """Renew the leadership until it has ended."""
         state = self.state
-        while not state.is_over:
-            self._woken.clear()
-            due_ns = state.valid_until_ns if state.is_silent() else state.renew_at_ns
-            pause_ns = due_ns - state.clock()
-            if pause_ns <= 0:
-                await self._renew()
-                pause_ns = RETRY_NS if state.renew_at_ns <= state.clock() else 0
-            if pause_ns > 0:
-                await self._pause(min(pause_ns, max(state.valid_until_ns - state.clock(), MILLISECOND_NS)))
+        try:
+            while not state.is_over:
+                self._woken.clear()
+                due_ns = state.valid_until_ns if state.is_silent() else state.renew_at_ns
+                pause_ns = due_ns - state.clock()
+                if pause_ns <= 0:
+                    await self._renew()
+                    pause_ns = RETRY_NS if state.renew_at_ns <= state.clock() else 0
+                if pause_ns > 0:
+                    left_ns = max(state.valid_until_ns - state.clock(), MILLISECOND_NS)
+                    await self._pause(min(pause_ns, left_ns))
+        finally:
+            state.end("its renewals have stopped")
 
     async def _pause(self, pause_ns: int) -> None:
         with contextlib.suppress(TimeoutError):

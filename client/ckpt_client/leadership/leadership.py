@@ -80,6 +80,7 @@ class Leadership(LeadershipFacts):
 
     def enter_again(self, arguments: LeadArguments) -> None:
         """Count one more block. Raises: SaAisError INVALID_PARAM, or ACCESS if it is lost."""
+        self._state.check()  # In a forked child the lock may have its owner in the parent.
         with self._counting:
             super().enter_again(arguments)
 

@@ -5,7 +5,6 @@ once all changes up to there were read.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable
 from typing import Any, Final
 
@@ -70,9 +69,12 @@ class Standby:
     async def end(self) -> None:
         """Follow no longer."""
         self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError, SaAisError):
-            await self._task
-        await self._connection.release()
+        try:
+            await asyncio.wait({self._task})
+        finally:
+            if not self._task.cancelled():
+                self._task.exception()  # Whoever waited has received it.
+            self._connection.leave()
 
     async def _follow(self) -> None:
         await self._open(TimeLimit(None, table_requests.NO_LIMIT_NS))
