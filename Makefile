@@ -21,7 +21,7 @@ SPREAD := -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help venv demo test test-extended test-all test-pythons smoke check compile-check conformance format bench \
 	bench-time-outs bench-kill bench-silence \
-	bench-handover bench-join bench-budget soak sweep sweep-mutants fuzz clean
+	bench-handover bench-join bench-takeover bench-budget soak sweep sweep-mutants fuzz clean
 
 help:
 	@echo 'First steps'
@@ -52,6 +52,7 @@ help:
 	@echo '  make bench-join       a node joins 100 MB while writes go on'
 	@echo '  make bench-kill       20 kills of the active node: time to the next write'
 	@echo '  make bench-silence    nodes fall silent: how every client continues'
+	@echo '  make bench-takeover   the leader of a table is killed, stopped, cut off, resigns'
 	@echo '  make bench-time-outs  calls without an answer, against their time-outs'
 	@echo
 	@echo 'The rest'
@@ -123,6 +124,9 @@ bench-handover: $(INSTALLED)
 
 bench-join: $(INSTALLED)
 	$(BIN)/python -m bench.join $(BENCH)
+
+bench-takeover: $(INSTALLED)
+	$(BIN)/python -m bench.takeover $(BENCH)
 
 bench-budget: $(INSTALLED)
 	$(BIN)/python -m bench.budget $(BENCH)
