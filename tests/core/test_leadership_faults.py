@@ -343,3 +343,43 @@ def test_an_older_node_is_sent_the_end_of_a_session_as_it_knows_it(detaches: boo
     ends = ends_sent(cluster)
     assert ends
     assert {len(op) for op in ends} == {3}
+
+
+@pytest.mark.parametrize("retention_ns", [SECOND_NS, 0])
+@pytest.mark.parametrize("unlinks", [False, True])
+def test_retention_does_not_end_while_a_leader_may_live(retention_ns: int, unlinks: bool) -> None:
+    """The name would be created again, and another program would lead while the first one counts its ttl."""
+    cluster = three_nodes()
+    one = Program(cluster, "b", "one")
+    assert one.table.call(Kind.RETENTION_SET, retention_ns).code == codes.OK
+    one.lead(ttl_ns=60 * SECOND_NS)
+    if unlinks:
+        assert one.client.call(Kind.UNLINK, 0, [b"x", 0, one.secret]).code == codes.OK
+    one.client.disconnect()
+    cluster.run(15_000)
+    assert one.client.session not in cluster.node("a").directory.sessions
+    assert one.table.creation_id in cluster.node("a").directory.checkpoints
+    if not unlinks:
+        two = Program(cluster, "c", "two")
+        assert two.table.creation_id == one.table.creation_id
+        assert leader_name(two) == "one"
+        two.table.close()
+    cluster.run(50_000)
+    assert one.table.creation_id not in cluster.node("a").directory.checkpoints
+    cluster.check()
+
+
+def test_a_checkpoint_that_nothing_serves_does_not_wait_for_its_leader() -> None:
+    cluster = three_nodes()
+    flags = SA_CKPT_WR_ACTIVE_REPLICA | SA_CKPT_CHECKPOINT_COLLOCATED
+    one = Program(cluster, "b", "one", flags)
+    assert one.table.call(Kind.RETENTION_SET, SECOND_NS).code == codes.OK
+    assert one.table.set_active().code == codes.OK
+    one.lead(ttl_ns=60 * SECOND_NS)
+    other = cluster.client("c").open_existing()
+    cluster.settle()
+    cluster.kill("b")
+    other.close()
+    cluster.run(20_000)
+    assert one.table.creation_id not in cluster.node("a").directory.checkpoints
+    cluster.check()

@@ -160,7 +160,9 @@ class Directory:
                 if not expiring.opens and expiring.retention_seq == retention_seq:
                     self._remove(creation_id)
             case [DirectoryOp.LEADER, creation_id, activation_seq, *named] if creation_id in self.checkpoints:
-                self._name_leader(self.checkpoints[creation_id], activation_seq, NamedLeader(*named[:5]))
+                self._name_leader(
+                    self.checkpoints[creation_id], activation_seq, NamedLeader(*named[:5]), now_ns
+                )
             case [DirectoryOp.HOLDER_LOST, node_id, incarnation]:
                 self._drop_dead_holder(node_id, incarnation, now_ns)
             case [
@@ -181,11 +183,15 @@ class Directory:
             return False
         return entry.leader != (tuple(named[:5]) if named[0] else None)
 
-    def _name_leader(self, entry: CheckpointEntry, activation_seq: int, named: NamedLeader) -> None:
+    def _name_leader(
+        self, entry: CheckpointEntry, activation_seq: int, named: NamedLeader, now_ns: int
+    ) -> None:
         """Name the leader that the active replica proposes, or none; a former active replica has no say."""
         if entry.activation_seq == activation_seq:
             entry.leader = named if named.session else None
             self.dirty[entry.creation_id] = None
+            if not entry.leader and not entry.opens:
+                self._begin_retention(entry, now_ns)
 
     def _change_replica(self, number: int, creation_id: int, node_id: str) -> None:
         entry = self.checkpoints.get(creation_id)
@@ -263,9 +269,14 @@ class Directory:
             entry.leader = None
         self.dirty[entry.creation_id] = None
         if not entry.opens:
-            entry.last_closed_ns = now_ns
-            entry.retention_seq = self.seq
-            if entry.unlinked or entry.retention_ns < RETENTION_NONE_BELOW_NS:
+            self._begin_retention(entry, now_ns)
+
+    def _begin_retention(self, entry: CheckpointEntry, now_ns: int) -> None:
+        entry.last_closed_ns = now_ns
+        entry.retention_seq = self.seq
+        if entry.unlinked or entry.retention_ns < RETENTION_NONE_BELOW_NS:
+            entry.retention_ns = 0
+            if not entry.may_be_led:
                 self._remove(entry.creation_id)
 
     def _end(self, session: int, now_ns: int, client_gone: bool) -> None:
@@ -300,9 +311,10 @@ class Directory:
         """Return when a checkpoint's retention ends, by this node's clock.
 
         None while the checkpoint is open, and if its retention never ends. Also None while it is unavailable,
-        since no client can open it then: retention starts again when it is back.
+        since no client can open it then: retention starts again when it is back; and while a leader without a
+        session may live, so that no program leads a newer checkpoint of this name at the same time.
         """
-        if entry.opens or entry.last_in_sync or entry.retention_ns == SA_TIME_END:
+        if entry.opens or entry.last_in_sync or entry.retention_ns == SA_TIME_END or entry.may_be_led:
             return None
         return entry.last_closed_ns + entry.retention_ns
 

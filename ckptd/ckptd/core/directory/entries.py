@@ -51,6 +51,11 @@ class CheckpointEntry:
     leader: NamedLeader | None = None
 
     @property
+    def may_be_led(self) -> bool:
+        """Return True if a leader is named, and an active replica ends that when the ttl is over."""
+        return self.leader is not None and self.active is not None
+
+    @property
     def in_sync(self) -> list[str]:
         """The nodes whose replicas are in sync, sorted."""
         return sorted(node_id for node_id, in_sync in self.replicas.items() if in_sync)
