@@ -595,6 +595,32 @@ def test_the_next_one_serves_with_all_that_was_acknowledged(cluster: LocalCluste
     assert [served.get() for _ in threads] == [("a", 0), ("b", written), ("c", 2 * written)]
 
 
+@KINDS
+def test_a_standby_that_loses_its_node_has_everything_when_it_leads(
+    cluster: LocalCluster, name: str, flags: int
+) -> None:
+    served: queue.Queue[dict[bytes, bytes]] = queue.Queue()
+
+    def wait() -> None:
+        with Table(name, address=cluster.addresses("b"), timeout=30) as standby:
+            ha.run(lambda state, leadership: served.put(state), table=standby)
+
+    with Table(name, 100, 1000, 32, flags, address=cluster.addresses("a"), timeout=30) as table:
+        thread = threading.Thread(target=wait)
+        with table.lead(ttl=TTL_S):
+            table.Write({f"k{number}": "x" for number in range(50)})
+            thread.start()
+            wait_queued(cluster, table, 1)
+            table["l"] = "1"
+            cluster.kill("b")
+            for number in range(20):
+                table[f"k{number}"] = str(number)
+            table.Delete("k49")
+            expected = table.read_all()
+        thread.join()
+        assert served.get() == expected
+
+
 def test_a_program_that_has_lost_it_waits_again(cluster: LocalCluster, name: str) -> None:
     begun: queue.Queue[Leadership] = queue.Queue()
 

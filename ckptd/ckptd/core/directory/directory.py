@@ -160,9 +160,7 @@ class Directory:
                 if not expiring.opens and expiring.retention_seq == retention_seq:
                     self._remove(creation_id)
             case [DirectoryOp.LEADER, creation_id, activation_seq, *named] if creation_id in self.checkpoints:
-                self._name_leader(
-                    self.checkpoints[creation_id], activation_seq, NamedLeader(*named[:5]), now_ns
-                )
+                self._name_leader(creation_id, activation_seq, NamedLeader(*named[:5]), now_ns)
             case [DirectoryOp.HOLDER_LOST, node_id, incarnation]:
                 self._drop_dead_holder(node_id, incarnation, now_ns)
             case [
@@ -183,10 +181,9 @@ class Directory:
             return False
         return entry.leader != (tuple(named[:5]) if named[0] else None)
 
-    def _name_leader(
-        self, entry: CheckpointEntry, activation_seq: int, named: NamedLeader, now_ns: int
-    ) -> None:
+    def _name_leader(self, creation_id: int, activation_seq: int, named: NamedLeader, now_ns: int) -> None:
         """Name the leader that the active replica proposes, or none; a former active replica has no say."""
+        entry = self.checkpoints[creation_id]
         if entry.activation_seq == activation_seq:
             entry.leader = named if named.session else None
             self.dirty[entry.creation_id] = None
