@@ -64,19 +64,19 @@ class LeaderOracle:
         for creation_id, replica in node.replicas.items():
             key = node_id, creation_id
             active, log = replica.active, replica.log
-            if active is None or not active.ready:
+            if active is None:
                 self._places.pop(key, None)
                 continue
-            served = self._served.get(key)
-            if served is None or served[0] is not active:
-                self._places.pop(key, None)
-                served = active, 0, now_ns
-            self._served[key] = active, served[1] + min(now_ns - served[2], gap_max_ns), now_ns
             place = self._places.get(key)
-            if place is not None and place[:2] == (log.epoch, log.seq):
-                continue
-            if place is not None:
-                self._check_updates(host, replica, place)
+            if active.ready:
+                served = self._served.get(key)
+                if served is None or served[0] is not active:
+                    served = active, 0, now_ns
+                self._served[key] = active, served[1] + min(now_ns - served[2], gap_max_ns), now_ns
+                if place is not None and place[:2] == (log.epoch, log.seq):
+                    continue
+                if place is not None:
+                    self._check_updates(host, replica, place)
             self._places[key] = log.epoch, log.seq, replica.sections.leadership
 
     def _check_updates(self, host: Host, replica: Replica, place: Place) -> None:
