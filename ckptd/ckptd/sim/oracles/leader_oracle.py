@@ -21,8 +21,8 @@ from ckptd.sim.oracles.view_oracle import ViewOracle
 from ckptd.sim.world.host import Host
 from ckptd.sim.world.world import Violation, World
 
-Place = tuple[int, int, Leadership]
-"""The epoch and seq of an update, and who leads after it."""
+Place = tuple[int, int, Leadership, ActiveReplica]
+"""The epoch and seq of an update, who leads after it, and the active replica that had it."""
 
 
 WORK_PER_TURN: Final = Settings("").work_per_turn
@@ -68,6 +68,8 @@ class LeaderOracle:
                 self._places.pop(key, None)
                 continue
             place = self._places.get(key)
+            if place is not None and (place[3] is not active or not log.is_prefix(*place[:2])):
+                place = None
             if active.ready:
                 served = self._served.get(key)
                 if served is None or served[0] is not active:
@@ -77,7 +79,7 @@ class LeaderOracle:
                     continue
                 if place is not None:
                     self._check_updates(host, replica, place)
-            self._places[key] = log.epoch, log.seq, replica.sections.leadership
+            self._places[key] = log.epoch, log.seq, replica.sections.leadership, active
 
     def _check_updates(self, host: Host, replica: Replica, place: Place) -> None:
         leadership = place[2]
