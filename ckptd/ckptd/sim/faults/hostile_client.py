@@ -126,8 +126,15 @@ class HostileClient:
     def _requests(self) -> list[tuple[int, list[Any]]]:
         never_ns = 2**62
         put = [Op.PUT, b"k", bytes(self.random.choice((1, 100, 1000))), None]
+        lead = [Op.LEAD, 2, 7, SECOND_NS, True, True, "hostile", "host", 1]
         return [
             (Kind.UPDATE, [put]),
+            (Kind.UPDATE, [lead]),
+            (Kind.UPDATE, [put, [Op.TOKEN, 1, 9, 7, 0]]),
+            (Kind.UPDATE, [[Op.RESIGN, 2, None]]),
+            (Kind.UPDATE, [[Op.REVOKE, 1, 9]]),
+            (Kind.LEADER, [2, 1, 9, True]),
+            (Kind.LEADER_TRACK, [2, 0]),
             (Kind.UPDATE, [put, [Op.PATCH, b"l", 900, b"x", None], [Op.CREATE, b"", never_ns, b"new"]]),
             (Kind.UPDATE, [[Op.DELETE, b"k"], [Op.WRITE, b"l", 3, b"y"]]),
             (Kind.UPDATE, [[Op.EXPIRATION_SET, b"l", never_ns]]),
