@@ -9,12 +9,13 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.client.cancelling import cancel_everywhere, run_clean
 
 from ckpt_client import (
     AsyncLeadership,
@@ -507,6 +508,32 @@ async def test_a_cancelled_task_leaves_the_queue_and_the_next_one_leads(
             await asyncio.sleep(0.01)
         await leadership.resign()
         assert await tasks[1] > leadership.token
+
+
+def test_a_task_that_is_cancelled_at_any_turn_of_its_loop_does_not_lead(
+    cluster: LocalCluster, name: str
+) -> None:
+    async def work() -> None:
+        async with (
+            await opened_async(cluster, name, "a") as table,
+            await opened_async(cluster, name, "b") as other,
+        ):
+
+            async def lead() -> None:
+                async with table.lead():
+                    await table.write("k", "1")
+
+            async def prepare(turn: int) -> Coroutine[Any, Any, None]:
+                return lead()
+
+            async def check(turn: int) -> None:
+                async with other.lead(timeout=10):
+                    await other.write("k", "2")
+                await table.write("k", "3")
+
+            assert await cancel_everywhere(prepare, check) > 5
+
+    run_clean(work)
 
 
 async def test_a_lost_leadership_wakes_the_task_that_awaits_it(cluster: LocalCluster, name: str) -> None:
