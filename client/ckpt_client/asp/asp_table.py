@@ -81,6 +81,7 @@ class AspTable(Table):
 
     def close_checkpoint(self) -> None:
         """Close only the checkpoint, as `asp.saCkptCheckpointClose` does; the session stays."""
+        self._leads.close()
         operations = self._operations
         handle, operations.handle = operations.handle, 0
         operations.closed = True

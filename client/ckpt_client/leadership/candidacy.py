@@ -89,8 +89,12 @@ class Candidacy:
             self.leave_at_once()
             raise
         loop = asyncio.get_running_loop()
-        self.state.wake = lambda: loop.call_soon_threadsafe(self._woken.set)
+        self.state.wake = lambda: self._wake(loop)
         self._tasks = [loop.create_task(self._keep()), loop.create_task(self._watch())]
+
+    def _wake(self, loop: asyncio.AbstractEventLoop) -> None:
+        with contextlib.suppress(RuntimeError):  # The loop is closed: nothing renews any more.
+            loop.call_soon_threadsafe(self._woken.set)
 
     async def _advance(self, limit: TimeLimit) -> bool:
         """Make the next request on the way to lead. Return True when we lead."""
