@@ -142,6 +142,8 @@ def instances(cluster: LocalCluster) -> Iterator[Instances]:
         found = Instances(cluster)
         ends.callback(found.close)
         yield found
+    with Table("orders", address=cluster.address("c")) as table:
+        cluster.wait_until(lambda: table.leader() is None, "the service knows that the last instance is gone")
     connection = Connection(cluster.address("c"))
     connection.unlink("orders", LIMIT_SECONDS)
     connection.close()
