@@ -16,7 +16,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from statistics import median
 from typing import Final
 
 from rich.console import Console
@@ -107,10 +106,12 @@ def report(console: Console, results: list[Result], ttl: float) -> None:
         for case in result.cases
     }
     for name, times in figures.items():
-        rows.row(TITLES[name], str(len(times)), f"{median(times):.1f}", f"{max(times):.1f}")
+        rows.row(TITLES[name], str(len(times)), f"{percentile(times, 50):.1f}", f"{max(times):.1f}")
         if name == "resign":
             calls = [one.resign_ms for r in results for c in r.cases if c.name == name for one in c.takeovers]
-            rows.row("  the call itself", str(len(calls)), f"{median(calls):.1f}", f"{max(calls):.1f}")
+            rows.row(
+                "  the call itself", str(len(calls)), f"{percentile(calls, 50):.1f}", f"{max(calls):.1f}"
+            )
     rows.print(console)
     for name, limit in GOALS_MS.items():
         if name in figures:

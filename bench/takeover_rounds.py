@@ -81,6 +81,7 @@ class Stage:
         self.programs: dict[str, Program] = {}
         """By the node whose host they are on."""
 
+        self._killed_daemons = 0
         self._directory = Path(tempfile.mkdtemp(prefix="takeover-"))
         self._ends = ExitStack()
         self._ends.callback(shutil.rmtree, self._directory)
@@ -170,15 +171,20 @@ class Stage:
         return _takeover(moment, write)
 
     def kill_daemon(self) -> Takeover:
-        """Kill the daemon of the leading program, which stays the leader, and start the daemon again."""
+        """Kill a daemon of the leading program, which stays the leader, and start the daemon again.
+
+        In turns it is the node to which its leadership is attached, and the one that orders its writes.
+        """
         node, _ = self._ready()
         token = self._led(node).token
-        leader = self.table.leader()
-        assert leader is not None and leader.node, "the leader is attached to a node"
+        leader, active = self.table.leader(), self.cluster.active_node(NAME)
+        assert leader is not None and leader.node and active, "the leader is attached to a node"
+        self._killed_daemons += 1
+        daemon = leader.node if self._killed_daemons % 2 else active
         moment = time.monotonic_ns()
-        self.cluster.kill(leader.node)
+        self.cluster.kill(daemon)
         write = self._next_write(node, token, moment, takes_over=False)
-        self._restart(leader.node)
+        self._restart(daemon)
         return _takeover(moment, write)
 
     def lose_host(self) -> Takeover:
