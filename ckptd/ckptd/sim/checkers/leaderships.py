@@ -6,7 +6,7 @@ to the end of its leadership.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from ckpt_protocol.messages import Op
 from ckptd.sim.checkers.history import Call, Operation, Outcome
@@ -233,7 +233,8 @@ def check_first_reads(
 
 
 def _value(call: Call, section_id: bytes) -> bytes | None:
-    return next((op[2] for op in reversed(call.arguments) if op[1] == section_id), None)
+    operations: list[list[Any]] = list(call.arguments)
+    return next((op[2] for op in operations[::-1] if op[1] == section_id), None)
 
 
 def check_refusals(history: LeadershipHistory, is_lost: Callable[[int], bool]) -> list[str]:
