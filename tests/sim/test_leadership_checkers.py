@@ -49,7 +49,7 @@ def two_in_turn() -> LeadershipHistory:
     """One leads from 10 to 30, then two from 40 to 60."""
     history = LeadershipHistory()
     history.terms = [term("one", 1, FIRST, 10, 30), term("two", 5, SECOND, 40, 60)]
-    history.granted[ID] = [(FIRST, "one", 9), (SECOND, "two", 35)]
+    history.granted[ID] = {FIRST: ("one", 9), SECOND: ("two", 35)}
     history.seen = [seen(8, 10, "one", FIRST), seen(29, 31, "one", FIRST), seen(38, 40, "two", SECOND)]
     return history
 

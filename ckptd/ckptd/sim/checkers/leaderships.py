@@ -4,7 +4,7 @@ This is a check from outside, of requests and answers with their times. A term i
 to the end of its leadership.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -90,8 +90,8 @@ class LeadershipHistory:
     first_reads: list[tuple[Term, Call]] = field(default_factory=list)
     """What new leaders read first."""
 
-    granted: dict[int, list[tuple[Token, str, int]]] = field(default_factory=dict)
-    """By checkpoint, as an active replica ordered them: token, program and time of each grant."""
+    granted: dict[int, dict[Token, tuple[str, int]]] = field(default_factory=dict)
+    """By checkpoint and token, as an active replica ordered them: program and time of each grant."""
 
     repeated: list[tuple[int, str]] = field(default_factory=list)
     """Updates that were refused for good and carried out later: their checkpoints, and what happened."""
@@ -109,7 +109,7 @@ def check_leaderships(history: LeadershipHistory, calls: Sequence[Call], creatio
     return [
         *_tokens(seen),
         *_late_writes(terms, calls),
-        *_out_of_turn(terms, history.granted.get(creation_id, [])),
+        *_out_of_turn(terms, history.granted.get(creation_id, {})),
     ]
 
 
@@ -186,9 +186,9 @@ def check_unlinks(
     return wrong
 
 
-def _out_of_turn(terms: Sequence[Term], granted: Sequence[tuple[Token, str, int]]) -> Iterator[str]:
+def _out_of_turn(terms: Sequence[Term], granted: Mapping[Token, tuple[str, int]]) -> Iterator[str]:
     """First come, first served, unless a leader named its successor."""
-    times = {program: granted_ns for _, program, granted_ns in granted}
+    times = dict(granted.values())
     for later in terms:
         granted_ns = times.get(later.program)
         if granted_ns is None or later.called_ns <= granted_ns:

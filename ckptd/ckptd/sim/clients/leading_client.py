@@ -373,6 +373,8 @@ class LeadingClient(ClientDriver):
         self.frozen = True
         term.frozen_until_ns = self.world.now_ns + for_ns
         client.freeze()
+        if client.link is not None and self.world.chance(0.3):
+            self.workload.links.reset(client.link)
 
         def thaw() -> None:
             if client is not self.client or client.over:

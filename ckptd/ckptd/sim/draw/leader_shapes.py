@@ -47,14 +47,24 @@ def leaders_lost(options: Options, random: Random) -> Options:
     """Clients take up leaderships that only an active replica knows, and that replica is lost with them."""
     return replace(
         leaders(options, random),
-        nodes=3,
+        nodes=5,
         replicas=2,
         checkpoints=1,
-        fault_every_ns=80 * MILLISECOND_NS,
-        fault_weights={"lag-then-crash": 10, "crash-process": 1},
-        faults_overlap=True,
+        fault_every_ns=150 * MILLISECOND_NS,
+        fault_weights={"lag-then-crash": 1},
+        faults_overlap=False,
         restart_max_ns=100 * MILLISECOND_NS,
         emphasis="resign",
+    )
+
+
+def leaders_frozen(options: Options, random: Random) -> Options:
+    """Leaders are frozen, some until their session has ended, and lose their connection meanwhile."""
+    return replace(
+        leaders(options, random),
+        fault_every_ns=SECOND_NS,
+        session_grace_ns=SECOND_NS,
+        emphasis="freeze",
     )
 
 

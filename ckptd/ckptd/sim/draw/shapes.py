@@ -11,7 +11,7 @@ from random import Random
 from typing import Final
 
 from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
-from ckptd.sim.draw.leader_shapes import leaders, leaders_lost, refusals_repeated
+from ckptd.sim.draw.leader_shapes import leaders, leaders_frozen, leaders_lost, refusals_repeated
 from ckptd.sim.draw.limits import declared_dead_alive, forged_refusals, operated_by_hand, short_of_memory
 from ckptd.sim.draw.options import MICROSECOND_NS, Options
 from ckptd.sim.draw.profiles import PROFILES, take_overs
@@ -423,6 +423,7 @@ SHAPES: Final[dict[str, Shape]] = {
     "continued alone": continued_alone,
     "impostors": impostors,
     "leaders": leaders,
+    "leaders frozen": leaders_frozen,
     "leaders lost": leaders_lost,
     "refusals repeated": refusals_repeated,
     "short of memory": short_of_memory,
@@ -436,6 +437,7 @@ SHAPES: Final[dict[str, Shape]] = {
 _OF_MUTANTS: Final = (
     "impostors",
     "leaders",
+    "leaders frozen",
     "leaders lost",
     "refusals repeated",
     "short of memory",

@@ -225,7 +225,7 @@ class Chaos:
         faults, options, random = self.faults, self.world.options, self.world.random
         active = dict.fromkeys(period.node_id for period in self.oracles.replicas.active_periods.values())
         node_id = random.choice(list(active) or list(self.hosts))
-        peer = random.choice(self._others(node_id))
+        peer = random.choice(self._other_holders(node_id) or self._others(node_id))
         lag_ns = self.world.between(20 * MILLISECOND_NS, options.lease_ns // 3)
         way = [(node_id, peer)]
         faults.slow(way, max(2, lag_ns // options.delay_max_ns))
@@ -247,9 +247,7 @@ class Chaos:
         node = self.hosts[active].node if active else None
         if node is None:
             return
-        entries = [entry for entry in node.directory.checkpoints.values() if entry.active == active]
-        holders = [n for entry in entries for n in entry.in_sync if n != active]
-        away = random.choice(holders or self._others(active))
+        away = random.choice(self._other_holders(active) or self._others(active))
         waits = random.choice([n for n in self._others(active) if n != away])
         lease_ns = self.world.options.lease_ns
         faults.stall_link(lease_ns, (active, waits))
@@ -260,6 +258,12 @@ class Chaos:
                 self._do_to_process("crash-process", active)
 
         self.world.after(between(lease_ns // 10, lease_ns // 2), crash)
+
+    def _other_holders(self, active: str) -> list[str]:
+        """Return the nodes with in-sync replicas of what is active on a node, one for each replica."""
+        node = self.hosts[active].node
+        entries = node.directory.checkpoints.values() if node is not None else ()
+        return [n for entry in entries if entry.active == active for n in entry.in_sync if n != active]
 
     def _crash_the_others(self, node_id: str) -> None:
         """Cut a node off while the others continue, then crash all others: it has the older state."""

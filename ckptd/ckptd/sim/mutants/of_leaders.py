@@ -166,7 +166,9 @@ def _(patch: Patch) -> None:
 
 
 @TABLE.mutant(
-    "grace ends leaderships", "the end of a session's grace ends no leadership before its ttl", "leaders"
+    "grace ends leaderships",
+    "the end of a session's grace ends no leadership before its ttl",
+    "leaders frozen",
 )
 def _(patch: Patch) -> None:
     patch(leader_election, "_may_live", lambda entry, leader: False)

@@ -79,10 +79,16 @@ class LeaderOracle:
                     continue
                 if place is not None:
                     self._check_updates(host, replica, place)
+                elif replica.sections.leadership.leader is not None:
+                    self._check_grant(replica, replica.sections.leadership.leader)
             self._places[key] = log.epoch, log.seq, replica.sections.leadership, active
 
     def _check_updates(self, host: Host, replica: Replica, place: Place) -> None:
-        leadership = place[2]
+        leadership, now = place[2], replica.sections.leadership.leader
+        if not replica.log.holds_since(place[1]):  # Some are forgotten already.
+            if now is not None and (leadership.leader is None or now[:2] != leadership.leader[:2]):
+                self._check_grant(replica, now)
+            return
         for update in replica.log.updates_after(place[1]):
             ops, answered = parse_replicated(update.body, update.session)
             self._check_update(host, replica, update, leadership, answered)
@@ -180,7 +186,10 @@ class LeaderOracle:
         history, now_ns = self.history, self.world.now_ns
         assert history is not None
         token = leader.epoch, leader.seq
-        history.granted.setdefault(replica.creation_id, []).append((token, leader.program.name, now_ns))
+        granted = history.granted.setdefault(replica.creation_id, {})
+        if token in granted:
+            return
+        granted[token] = leader.program.name, now_ns
         self.world.say(f"{replica.name.decode()} ({replica.creation_id:x}): {leader.program.name} leads")
         if self.views.history_lost or self.views.outranking is not None:
             return
