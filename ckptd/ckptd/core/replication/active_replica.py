@@ -61,6 +61,7 @@ class ActiveReplica(LeaderElection):
         self.arm_timers()
         self.try_commit()
         self.hear_leader()  # It could not be heard before.
+        self.note_valid_token()
         if not self.leadership_settled:
             self.succeed()
 

@@ -62,7 +62,16 @@ _REASONS: Final = {
 class LeaderElection(Ordering):
     """Who leads one checkpoint, and who leads it next, at its active replica."""
 
-    __slots__ = ("asked", "entry", "entry_changed", "heard_ns", "propose", "proposed_ns", "settling")
+    __slots__ = (
+        "asked",
+        "entry",
+        "entry_changed",
+        "heard_ns",
+        "propose",
+        "proposed_ns",
+        "settling",
+        "valid_token",
+    )
 
     def __init__(self, replica: ReplicaContent, hub: Hub) -> None:
         super().__init__(replica, hub)
@@ -77,6 +86,8 @@ class LeaderElection(Ordering):
         self.heard_ns = 0
         """When the leader was last heard, without the time in which this node did not serve until then."""
         self.hear_leader()
+        self.valid_token: list[int] | None = None
+        """The token that an update of the leader ends with, if it knows the lineage; None for any other."""
         self.proposed_ns = -REPEAT_NS
         self.settling: dict[tuple[int, int], tuple[Request, bytes]] = {}
         """By session and number: what is done, and is answered once the directory names no former leader."""
@@ -94,6 +105,9 @@ class LeaderElection(Ordering):
     def judge(self, request: Request, ops: Ops) -> Ops | None:
         """Return the changes of an update that may be made; None if it was answered. Raises: RequestError."""
         last = ops[-1]
+        if last == self.valid_token and len(ops) > 1:
+            self.hear_leader()
+            return Ops(ops[:-1])
         if last[0] == _TOKEN:
             return self._admit_token(request, ops)
         if last[0] in ALONE:
@@ -127,7 +141,7 @@ class LeaderElection(Ordering):
             text = f"the leadership with this token has ended; now {now}"
             self._refuse(request, ops, text)
             return None
-        own_lineage = 0 if self.replica.sync else self.lineage
+        own_lineage = self._own_lineage()
         if lineage != own_lineage:
             # Never stored: no duplicate of this request will ever have the right lineage.
             self.context.work += OP_WORK * len(ops)
@@ -138,6 +152,16 @@ class LeaderElection(Ordering):
         if self.leadership.lineage != lineage:
             self._change_leadership(self.leadership._replace(lineage=lineage))
         return Ops(ops[:-1])
+
+    def _own_lineage(self) -> int:
+        return 0 if self.replica.sync else self.lineage
+
+    def note_valid_token(self) -> None:
+        """Take note of the token of the leader, now that either may be another one."""
+        leader, lineage = self.leadership.leader, self._own_lineage()
+        self.valid_token = None
+        if leader is not None and self.leadership.lineage == lineage:
+            self.valid_token = [_TOKEN, leader.epoch, leader.seq, leader.program.secret, lineage]
 
     def _refuse(self, request: Request, ops: Ops, text: str) -> None:
         self.context.work += OP_WORK * len(ops)
@@ -300,7 +324,7 @@ class LeaderElection(Ordering):
         self._settle()
         if leader is None and program is not None:
             epoch, seq = context.epoch, self.next_seq()
-            lineage = 0 if self.replica.sync else self.lineage
+            lineage = self._own_lineage()
             lost = bool(leadership.ended) and lineage != leadership.lineage
             granted = Leader(epoch, seq, context.wall_ns, lost, program)
             self.hear_leader()
@@ -385,6 +409,7 @@ class LeaderElection(Ordering):
         packed = leadership._replace(version=version).pack()
         self.context.work += len(packed) >> LEADERSHIP_SHIFT
         self.order(Ops([[Op.LEADERSHIP, packed]]), request, answer, answers=not settles)
+        self.note_valid_token()
         if settles and request is not None:
             self.settling[request.session, request.number] = request, answer
         creation_id, context = self.replica.creation_id, self.context
