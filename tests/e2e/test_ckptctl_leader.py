@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -9,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.e2e.operator import LIMIT_SECONDS, ckptctl, done, refused
@@ -25,13 +25,13 @@ BRIEF = ("--ttl", "3s", "--kill-after", "500ms")
 
 @contextmanager
 def leading(
-    cluster: LocalCluster, name: str, *arguments: str, options: tuple[str, ...] = (), **more: Any
+    cluster: LocalCluster, name: str, *arguments: str, options: tuple[str, ...] = (), node: str = NODE
 ) -> Iterator[Lead]:
     """Run `ckptctl lead`; kill it at the end if it runs."""
     command = [sys.executable, "-m", "ckptctl", "lead", name, *options]
-    command += ["--address", cluster.address(NODE), "--", *arguments]
+    command += ["--address", cluster.address(node), "--", *arguments]
     process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     with process:
         try:
@@ -253,3 +253,47 @@ def test_no_leadership_is_revoked_without_an_answer_or_without_a_leader(
         asked = ckptctl(cluster, "leader", name, "--revoke", node=NODE)
         assert asked.returncode == 2 and b"Next: no program waits." in asked.stderr
         leadership.check()
+
+
+@pytest.mark.extended
+def test_the_command_ends_in_time_when_no_node_can_be_reached(name: str) -> None:
+    with LocalCluster(1) as cluster, Table(name, 10, 1000, 32, address=cluster.address("a")):
+        with leading(cluster, name, "sleep", "1000", options=BRIEF, node="a") as process:
+            wait_until(lambda: "sleep leads" in done(cluster, "a", "leader", name), "it leads")
+            cluster.pause("a")
+            text = output(process)[1]
+            cluster.resume("a")
+        assert "ended before another program may lead" in text
+        assert process.returncode == 128 + signal.SIGTERM
+
+
+def test_at_a_terminal_the_command_may_read_and_is_interrupted_by_ctrl_c(
+    cluster: LocalCluster, table: Table, name: str
+) -> None:
+    """It stays in the terminal's foreground. It gets one SIGINT, not a second one from `ckptctl`."""
+    script = "trap 'echo interrupted' INT; read line; echo \"it reads $line\"; while :; do sleep 0.05; done"
+    command = [sys.executable, "-m", "ckptctl", "lead", name, "--address", cluster.address(NODE)]
+    pid, terminal = pty.fork()
+    if not pid:
+        os.execv(command[0], [*command, "--", "sh", "-c", script])
+    try:
+        shown = ""
+
+        def shows(text: str) -> bool:
+            nonlocal shown
+            shown += os.read(terminal, 1024).decode()
+            return text in shown
+
+        os.write(terminal, b"this\n")
+        wait_until(lambda: shows("it reads this"), "the command reads")
+        os.write(terminal, b"\x03")
+        wait_until(lambda: shows("interrupted"), "the command is interrupted")
+        os.kill(pid, signal.SIGTERM)
+        ended, pid = os.waitpid(pid, 0), 0
+        assert os.waitstatus_to_exitcode(ended[1]) == 128 + signal.SIGTERM
+        assert shown.count("interrupted") == 1
+    finally:
+        os.close(terminal)
+        if pid:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
