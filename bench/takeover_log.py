@@ -1,6 +1,6 @@
 """What the programs of `bench.takeover` wrote into their files, and what must not have happened. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
@@ -27,8 +27,11 @@ class Leading:
     unknown: list[int] = field(default_factory=list)
     """Numbers that may have been written."""
 
-    lost_ns: int = 0
-    """When a write was refused; 0 if none was."""
+    refused: bool = False
+    """True once a write was refused, also a late one by the service."""
+
+    late: bool = False
+    """True if a late write was accepted."""
 
     resigned_ns: tuple[int, int] = (0, 0)
     """When it began to resign, and when it had."""
@@ -71,22 +74,26 @@ class ProgramLog:
             leading.writes.append(Write(numbers[0], numbers[1], at))
         elif what == "failed":
             leading.unknown.append(numbers[0])
-        elif what == "lost":
-            leading.lost_ns = at
-        else:
+        elif what == "refused":
+            leading.refused = True
+        elif what == "late":
+            leading.late = True
+        elif what == "resigned":
             leading.resigned_ns = numbers[0], at
 
 
-def faults_of(logs: Iterable[ProgramLog], content: int) -> list[str]:
+def faults_of(logs: Sequence[ProgramLog], content: int) -> list[str]:
     """Return what went wrong, one line each. `content` is the number in the table at the end.
 
     A write that was acknowledged to one leader, and that the next one has not read, is lost or came late.
     """
     every = [leading for log in logs for leading in log.leadings if leading.since_ns]
+    late = [leading for log in logs for leading in log.leadings if leading.late]
     every.sort(key=lambda leading: leading.token)
     faults = [
         f"two leaders have the token {one.token}" for one, two in pairwise(every) if one.token == two.token
     ]
+    faults += [f"a late write of {leading.token} was accepted" for leading in late]
     most = 0
     for place, leading in enumerate(every):
         if leading.read < most:
@@ -99,9 +106,9 @@ def faults_of(logs: Iterable[ProgramLog], content: int) -> list[str]:
         ]
         most = max(most, *numbers)
         for later in every[place + 1 : place + 2]:
-            late = leading.first_write_after(later.since_ns)
-            if late is not None:
-                faults.append(f"{leading.token} has written {late.number} when {later.token} led")
+            write = leading.first_write_after(later.since_ns)
+            if write is not None:
+                faults.append(f"{leading.token} has written {write.number} when {later.token} led")
     if content < most:
         faults.append(f"the table has {content}, but {most} was acknowledged")
     return faults

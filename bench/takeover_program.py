@@ -9,6 +9,8 @@ processes of a machine share.
     write TOKEN NUMBER BEGAN AT    the number was acknowledged
     failed TOKEN NUMBER BEGAN AT   it is unknown whether the number was written
     lost TOKEN AT                  a write was refused: it leads no more
+    refused TOKEN AT               so was a late write, that only the service could refuse
+    late TOKEN AT                  that write was accepted
     resigned TOKEN BEGAN AT        it has resigned
 
 SIGUSR1 has it resign, and wait again. It ends when its standard input does.
@@ -23,11 +25,15 @@ import threading
 import time
 from typing import Final
 
-from ckpt_client import CheckpointError, Leadership, LeadershipLost, Table
+from ckpt_client import CheckpointError, Leadership, LeadershipLost, SaAisError, Table
+from ckpt_protocol import codes
+from ckpt_protocol.messages import Kind
 
 KEY: Final = "state"
 PAUSE_SECONDS: Final = 0.002
 """The pause after each write: two of these programs and their daemons share a machine with other work."""
+
+CALL_NS: Final = 10_000_000_000
 
 _now_ns = time.monotonic_ns
 
@@ -55,6 +61,23 @@ class Program:
                 self._count_up(table, leadership, number)
             except LeadershipLost:
                 self.note("lost", token)
+                self._write_late(table, leadership)
+
+    def _write_late(self, table: Table, leadership: Leadership) -> None:
+        """Send a write with the old token, which the client library would not do."""
+        operations = table._operations
+        body = leadership._state.sign(operations.write_body(KEY, f"0 {leadership.token}", None))
+        while True:
+            try:
+                table._call_service(Kind.UPDATE, operations.handle, body, CALL_NS)
+            except SaAisError as error:
+                if error.code not in (codes.TRY_AGAIN, codes.TIMEOUT, codes.UNAVAILABLE):
+                    assert error.code == codes.ACCESS, error
+                    self.note("refused", leadership.token)
+                    return
+            else:
+                self.note("late", leadership.token)
+                return
 
     def _count_up(self, table: Table, leadership: Leadership, number: int) -> None:
         token = leadership.token

@@ -167,7 +167,9 @@ class Stage:
         write = self._next_write(other, leading.token, moment)
         time.sleep(max(STOPPED_TTLS * self.ttl - (time.monotonic_ns() - moment) / 1e9, 0))
         os.kill(program.process.pid, signal.SIGCONT)
-        self._wait(lambda: program.read() and leading.lost_ns, "the stopped program gets LeadershipLost")
+        self._wait(
+            lambda: program.read() and leading.refused, "the writes of the stopped program are refused"
+        )
         return _takeover(moment, write)
 
     def kill_daemon(self) -> Takeover:

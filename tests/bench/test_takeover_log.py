@@ -14,11 +14,11 @@ SECOND = ("waits 3", "leads t2 2 20", "write t2 3 21 22")
 
 
 def test_a_takeover_without_a_fault() -> None:
-    one = log(*FIRST, "lost t1 30", "waits 31")
+    one = log(*FIRST, "lost t1 30", "refused t1 30", "waits 31")
     assert faults_of([log(*SECOND), one], 3) == []
     (leading,) = one.leadings
     assert leading.writes == [Write(1, 3, 4), Write(2, 5, 6)]
-    assert (leading.unknown, leading.lost_ns, one.waits_ns) == ([3], 30, 31)
+    assert (leading.unknown, leading.refused, one.waits_ns) == ([3], True, 31)
     assert leading.first_write_after(4) == Write(2, 5, 6)
     assert leading.first_write_after(5) is None
 
@@ -36,6 +36,11 @@ def test_an_acknowledged_write_that_the_next_leader_has_not_read() -> None:
 def test_a_write_that_began_when_another_one_led() -> None:
     late = log(*FIRST, "write t1 4 25 26")
     assert "t1 has written 4 when t2 led" in faults_of([late, log(*SECOND)], 4)
+
+
+def test_a_late_write_that_the_service_accepts() -> None:
+    late = log(*FIRST, "lost t1 30", "late t1 31")
+    assert faults_of([late, log(*SECOND)], 3) == ["a late write of t1 was accepted"]
 
 
 def test_two_leaders_with_one_token() -> None:
