@@ -78,7 +78,7 @@ async def main(name: str, port: int) -> None:
     """Answer on a port of loopback, until SIGTERM; then the next instance serves at once."""
     task = asyncio.current_task()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    async with await AsyncTable.open("orders", 10_000, 1024, 32) as table:
+    async with await AsyncTable.open("orders", 10_000, 4096, 64) as table:
         service = Service(name, table)
         app = web.Application()
         app.add_routes([web.post("/orders", service.take_order)])
