@@ -168,7 +168,8 @@ class Stage:
         time.sleep(max(STOPPED_TTLS * self.ttl - (time.monotonic_ns() - moment) / 1e9, 0))
         os.kill(program.process.pid, signal.SIGCONT)
         self._wait(
-            lambda: program.read() and leading.refused, "the writes of the stopped program are refused"
+            lambda: program.read() and (leading.refused or leading.late),
+            "the service has decided on a late write of the stopped program",
         )
         return _takeover(moment, write)
 
