@@ -62,7 +62,7 @@ class LeadingTable(TableProperties):
         `on_lost()` is called in a thread of its own when the leadership is lost. With
         `allow_loss_on_failover`, ttl may be so short that the loss of a node may end the leadership.
 
-        To lead again inside the block is the same leadership.
+        To lead again inside the block, with the same arguments, is the same leadership.
 
         Raises: CheckpointError TIMEOUT when the time is over; INVALID_PARAM; ACCESS if the table is
         read-only; BAD_HANDLE if it is closed; NO_RESOURCES if too many wait; NOT_EXIST if the checkpoint is
