@@ -194,8 +194,9 @@ class LeaderElection(Ordering):
         if not least_ns <= candidate.ttl_ns <= LEADER_TTL_NS_MAX:
             shortest, longest = least_ns / SECOND_NS, LEADER_TTL_NS_MAX // SECOND_NS
             text = f"a ttl must be from {shortest} s to {longest} s"
-            if not allow_loss and candidate.ttl_ns >= LEADER_TTL_NS_MIN:
-                text += ", or a fail-over may end the leadership (allow_loss_on_failover)"
+            if not allow_loss:
+                text += "; a shorter one has to allow that a fail-over ends the leadership"
+                text += " (allow_loss_on_failover)"
             raise RequestError(codes.INVALID_PARAM, text)
         if not 0 < candidate.secret <= U64_MAX or not 0 <= candidate.pid <= PID_MAX:
             raise RequestError(codes.INVALID_PARAM, "a secret or a process id is out of range")
