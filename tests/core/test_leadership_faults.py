@@ -383,3 +383,17 @@ def test_a_checkpoint_that_nothing_serves_does_not_wait_for_its_leader() -> None
     cluster.run(20_000)
     assert one.table.creation_id not in cluster.node("a").directory.checkpoints
     cluster.check()
+
+
+def test_a_handle_does_not_ask_again_with_another_secret() -> None:
+    """It was answered OK, and then each of its writes was refused."""
+    cluster = three_nodes()
+    one = Program(cluster, "a", "one").lead()
+    two = Program(cluster, "b", "two")
+    assert two.ask_to_lead().code == codes.OK
+    for program in (one, two):
+        op = program.lead_op()
+        op[2] += 1
+        assert program.table.try_update(op).code == codes.INVALID_PARAM
+        assert program.ask_to_lead().code == codes.OK
+    assert one.try_write(b"k", b"v").code == codes.OK

@@ -175,7 +175,13 @@ class LeaderElection(Ordering):
     def _enqueue(self, request: Request, op: list[object]) -> None:
         candidate = self._candidate(request, op)
         leadership = self.leadership
-        if leadership.position_of(candidate.key) is None:
+        place = leadership.position_of(candidate.key)
+        if place is not None:
+            known = leadership.waiting[place - 1] if place else self._next_program()
+            if known is not None and known.secret != candidate.secret:
+                text = "this handle leads, or waits to lead, with another secret"
+                raise RequestError(codes.INVALID_PARAM, text)
+        else:
             if len(leadership.waiting) >= WAITING_TO_LEAD_MAX:
                 text = f"{WAITING_TO_LEAD_MAX} programs wait to lead this checkpoint already"
                 raise RequestError(codes.NO_RESOURCES, text)
