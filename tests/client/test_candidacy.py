@@ -215,7 +215,7 @@ async def test_a_program_whose_successor_does_not_wait_leads_as_before() -> None
     await candidacy.resign("y", limit(1))
     assert service.ops()[-1] == [Op.RESIGN, HANDLE, "y"]
     assert service.left
-    assert candidacy.state.ended == "it was resigned"
+    assert candidacy.state.ended == "it has resigned"
 
 
 async def test_another_creation_of_the_name_is_not_led() -> None:

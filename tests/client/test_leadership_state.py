@@ -101,7 +101,7 @@ def test_an_end_that_the_program_wants_is_no_loss(clock: Clock) -> None:
     ends: list[bool] = []
     state.on_end = ends.append
     state.leaving = True
-    state.end("it was resigned")
+    state.end("it has resigned")
     assert ends == [False]
 
 

@@ -275,7 +275,7 @@ class Candidacy:
             if sent_ns is not None and answer.place == 0:
                 state.renew(sent_ns)
         elif leader is None:
-            self._end("the service has ended its leadership")
+            self._end("its leadership was revoked, or not renewed in time")
         else:
             program = leader.program
             self._end(f"{program.name!r} (process {program.pid} on {program.host!r}) leads now")
@@ -295,7 +295,7 @@ class Candidacy:
         """
         self.state.leaving = True
         if to is None:
-            self.state.end("it was resigned")
+            self.state.end("it has resigned")
         try:
             if self._handle and self._connection is not None:
                 body = pack_body([[Op.RESIGN, self._handle, to]])
@@ -335,7 +335,7 @@ class Candidacy:
     def _detach(self) -> AsyncConnection | None:
         """End the tasks and the state; return the connection, which still has to be left."""
         self.state.leaving = True
-        self.state.end("it was resigned")
+        self.state.end("it has resigned")
         connection, self._connection = self._connection, None
         self._handle = 0
         for task in self._tasks:

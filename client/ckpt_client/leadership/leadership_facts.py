@@ -8,7 +8,7 @@ from typing import Any
 from ckpt_client.checkpoint.leadership_state import SECOND_NS
 from ckpt_client.errors import LeadershipEnded, SaAisError
 from ckpt_client.leadership.candidacy import Candidacy
-from ckpt_client.leadership.lead_arguments import LeadArguments, program_name
+from ckpt_client.leadership.lead_arguments import LeadArguments, default_name, program_name
 from ckpt_client.session.table_requests import refuse
 from ckpt_protocol import codes
 
@@ -66,7 +66,7 @@ class LeadershipFacts:
         try:
             self._state.check()
         except LeadershipEnded as error:
-            raise self._fail("lead", error) from None
+            raise self._fail("act as the leader of", error) from None
 
     @property
     def resigned(self) -> bool:
@@ -83,10 +83,11 @@ class LeadershipFacts:
         """Count one more block that leads with this. Raises: SaAisError INVALID_PARAM for other arguments."""
         self._state.check()
         for field, wanted, present in zip(LeadArguments._fields, arguments, self._arguments, strict=True):
-            if wanted != present:
-                field = field.removesuffix("_ns")
-                text = f"this table leads already, with another {field}: {present!r}, not {wanted!r}"
-                refuse(codes.INVALID_PARAM, text)
+            if wanted == present or (field == "name" and wanted == default_name()):
+                continue
+            text = f"this table leads already, with another {field.removesuffix('_ns')}"
+            text += f": {_as_given(field, present)!r}, not {_as_given(field, wanted)!r}"
+            refuse(codes.INVALID_PARAM, text)
         self._blocks += 1
 
     # -- the end
@@ -127,3 +128,8 @@ class LeadershipFacts:
     def __repr__(self) -> str:
         state = f"ended: {self._state.ended}" if self._state.ended else f"token {self.token}"
         return f"<{type(self).__name__} of {self._candidacy.name!r}, {state}>"
+
+
+def _as_given(field: str, argument: Any) -> Any:
+    """Return an argument of `lead` as the program gives it: times in seconds."""
+    return argument / SECOND_NS if field.endswith("_ns") and argument is not None else argument
