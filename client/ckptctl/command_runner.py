@@ -173,7 +173,7 @@ class _Runner:
         return None
 
     def _ended(self, code: int) -> Ended:
-        text = "the command was ended before another program may lead" if self._termed else ""
+        text = "the command was ended, since the leadership ends" if self._termed else ""
         return Ended(code if code >= 0 else 128 - code, text)
 
     def _pause_s(self) -> float | None:

@@ -48,6 +48,13 @@ Shared = Annotated[
     typer.Option("--shared", help="Others, and the command itself, may write to the checkpoint meanwhile."),
 ]
 
+AllowLoss = Annotated[
+    bool,
+    typer.Option(
+        "--allow-loss-on-failover", help="Permit a ttl so short that a fail-over may end the leadership."
+    ),
+]
+
 
 def _console() -> Console:
     # A pipe has no width, so nothing is folded or cut for its reader.
@@ -222,6 +229,7 @@ def lead(
     kill_after: KillAfter = "",
     leader_name: LeaderName = None,
     shared: Shared = False,
+    allow_loss: AllowLoss = False,
 ) -> None:
     """Wait until this program leads a checkpoint, and run a command while it does.
 
@@ -255,6 +263,7 @@ def lead(
         kill_after=kill_after_s,
         name=leader_name,
         exclusive=not shared,
+        allow_loss=allow_loss,
     )
     if ended.text:
         print(f"ckptctl: {ended.text}", file=sys.stderr)

@@ -90,6 +90,7 @@ def run_while_leading(
     kill_after: float,
     name: str | None,
     exclusive: bool,
+    allow_loss: bool,
 ) -> Ended:
     """Wait until this process leads the checkpoint, run the command, and resign once it has ended.
 
@@ -107,6 +108,7 @@ def run_while_leading(
                 exclusive=exclusive,
                 name=name or os.path.basename(command[0]),
                 on_lost=news.on_lost,
+                allow_loss_on_failover=allow_loss,
             ) as leadership,
         ):
             news.waiting = False
