@@ -359,9 +359,14 @@ class AsyncTable(AsyncLeadingTable):
         operations = self._operations
         if operations.closed:
             return
-        await self._leads.close()
         operations.closed = True
         handle, operations.handle = operations.handle, 0
+        try:
+            await self._leads.close()
+        finally:
+            await self._close_handle(handle)
+
+    async def _close_handle(self, handle: int) -> None:
         limit = TimeLimit(None, DETACH_NS)
         try:
             if self._connection.is_shared:

@@ -109,6 +109,8 @@ async def run_async(
     while True:
         leadership, state = await _lead_async(table, ttl, watchdog, arguments)
         async with leadership:
+            if leadership.lost.is_set():
+                continue  # The state may be incomplete.
             with _Grace(leadership, end_process_after):
                 task = asyncio.ensure_future(serve(state, leadership))
                 await _wait_until_done(task, leadership)

@@ -396,10 +396,12 @@ class Table(LeadingTable):
 
         If the table leads, it resigns first, which may take another second. Closing again does nothing.
         """
-        self._leads.close()
         self._operations.closed = True
-        self._operations.handle = 0
-        self._connection.close()
+        try:
+            self._leads.close()
+        finally:
+            self._operations.handle = 0
+            self._connection.close()
 
     def __enter__(self) -> Self:
         return self

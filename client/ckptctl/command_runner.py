@@ -150,6 +150,8 @@ class _Runner:
         """Take a message; return the end of a command that cannot be started."""
         if what == "start":
             command, environment, self._deadline = values
+            if boottime_ns() >= self._deadline.term_ns:
+                return Ended(128 + signal.SIGTERM, "it was too late to start the command")
             return self._start(command, environment)
         if what == "deadline":
             (deadline,) = values

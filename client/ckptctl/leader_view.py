@@ -6,14 +6,14 @@ from rich.table import Column
 from rich.table import Table as Grid
 
 from ckpt_client.leadership.leaders import Leader, LeadershipHistory, PastLeader, WaitingProgram
-from ckptctl.text_format import show_duration, show_moment
+from ckptctl.text_format import show_duration, show_moment, show_text
 
 MILLISECOND_NS = 1_000_000
 
 
 def show_program(program: Leader | WaitingProgram | PastLeader) -> str:
     """Return a program as it describes itself, on one line."""
-    return f"{program.name} (process {program.pid} on {program.host})"
+    return f"{show_text(program.name)} (process {program.pid} on {show_text(program.host)})"
 
 
 def print_history(console: Console, name: str, history: LeadershipHistory) -> None:
@@ -41,9 +41,9 @@ def _print_leader(console: Console, name: str, leader: Leader | None) -> None:
     if leader is None:
         console.print(f"{escape(name)}: no program leads")
         return
-    console.print(f"{escape(name)}: {escape(leader.name)} leads", style="bold")
+    console.print(f"{escape(name)}: {escape(show_text(leader.name))} leads", style="bold")
     facts = Grid(box=None, show_header=False, pad_edge=False)
-    facts.add_row("process", f"{leader.pid} on {escape(leader.host)}")
+    facts.add_row("process", f"{leader.pid} on {escape(show_text(leader.host))}")
     facts.add_row("node", escape(leader.node) or "none now")
     facts.add_row("since", show_moment(leader.since))
     facts.add_row("token", leader.token)

@@ -4,6 +4,7 @@ import codecs
 import functools
 import inspect
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,9 @@ from ckptctl.settings import SettingsError, SharedOptions, resolve
 from ckptctl.text_format import show_bytes
 
 TIMEOUT_SECONDS: Final = 10.0
+
+_CONTROLS: Final = re.compile("[\x7f-\x9f]")
+"""What JSON leaves as it is, and a terminal may take for a command."""
 
 _ADDRESS: Final = typer.Option(
     "--address",
@@ -123,7 +127,8 @@ def _with_shared_options(
 def print_json(content: object) -> None:
     """Print JSON, for `--json`. A newer daemon may send types that JSON does not have: print them as text."""
     is_utf8 = codecs.lookup(sys.stdout.encoding or "ascii").name == "utf-8"
-    print(json.dumps(content, indent=2, ensure_ascii=not is_utf8, default=_as_text))
+    text = json.dumps(content, indent=2, ensure_ascii=not is_utf8, default=_as_text)
+    print(_CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def _as_text(content: object) -> str:

@@ -35,6 +35,11 @@ def show_bytes(content: bytes) -> str:
     return text if text.isprintable() and not text.startswith(HEX_MARK) else HEX_MARK + content.hex()
 
 
+def show_text(text: str) -> str:
+    """Return text that others chose, with escapes for what a terminal may take for a command."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def parse_bytes(text: str) -> bytes:
     """Return the key or name that was typed, as UTF-8 text or as `0x` and hexadecimal digits.
 

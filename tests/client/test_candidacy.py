@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from ckpt_client.checkpoint.leadership_state import SECOND_NS
 from ckpt_client.errors import SaAisError, error_of
 from ckpt_client.io.time_limit import TimeLimit
+from ckpt_client.leadership.async_leadership import AsyncLeadership
 from ckpt_client.leadership.candidacy import Candidacy
 from ckpt_client.leadership.lead_arguments import LeadArguments, lead_arguments
 from ckpt_protocol import codes
@@ -226,3 +228,29 @@ async def test_another_creation_of_the_name_is_not_led() -> None:
     assert refused.value.code == codes.NOT_EXIST
     assert Kind.CLOSE in service.kinds
     assert not service.ops()
+
+
+async def test_a_candidacy_that_was_left_before_it_begins_does_not_wait() -> None:
+    service = Service(led_by(OTHER, 1))
+    candidacy = candidate(service)
+    await candidacy.leave()
+    with pytest.raises(SaAisError, match="was left") as refused:
+        await candidacy.win(limit())
+    assert refused.value.code == codes.BAD_HANDLE
+    assert service.requests == []
+
+
+async def test_another_thread_may_notice_the_loss_while_tasks_await_it() -> None:
+    called: list[int] = []
+    granted = led_by(US, 0)
+    service = Service(granted, granted)
+    candidacy = candidate(service, on_lost=lambda: called.append(threading.get_ident()))
+    leadership = AsyncLeadership(candidacy, candidacy._arguments, lambda what, error: error, lambda: None)
+    await leadership.win(limit())
+    asyncio.get_running_loop().set_debug(True)  # Then the loop refuses what other threads must not do.
+    waiting = [asyncio.create_task(leadership.lost.wait()) for _ in range(3)]
+    await asyncio.sleep(0)
+    await asyncio.to_thread(candidacy.state.end, "its time is over")
+    await asyncio.gather(*waiting)
+    assert called == [threading.get_ident()]
+    await leadership.close()

@@ -13,6 +13,11 @@ from ckpt_protocol import codes
 
 __all__ = ["service", "start"]
 
+
+async def on_lost() -> None:
+    """Would never be awaited."""
+
+
 BAD = [
     ("ttl", 0),
     ("ttl", 0.099),
@@ -20,6 +25,7 @@ BAD = [
     ("ttl", math.nan),
     ("ttl", math.inf),
     ("ttl", "5"),
+    ("ttl", 10**400),
     ("ttl", None),
     ("ttl", True),
     ("watchdog", 0),
@@ -27,6 +33,7 @@ BAD = [
     ("watchdog", math.nan),
     ("watchdog", math.inf),
     ("watchdog", "5"),
+    ("watchdog", 1e300),
     ("name", ""),
     ("name", "é" * 33),
     ("name", b"x"),
@@ -34,6 +41,7 @@ BAD = [
     ("exclusive", 1),
     ("allow_loss_on_failover", None),
     ("on_lost", "f"),
+    ("on_lost", on_lost),
     ("timeout", 0),
     ("timeout", -1),
     ("timeout", math.nan),

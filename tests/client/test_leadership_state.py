@@ -103,6 +103,30 @@ def test_an_end_that_the_program_wants_is_no_loss(clock: Clock) -> None:
     state.leaving = True
     state.end("it has resigned")
     assert ends == [False]
+    assert not state.lost
+
+
+def test_to_leave_what_is_lost_does_not_undo_the_loss(clock: Clock) -> None:
+    state = leading(clock)
+    state.end("an operator revoked it")
+    state.leaving = True
+    assert state.lost
+
+
+def test_a_loss_while_the_program_looked_for_a_successor_is_reported(clock: Clock) -> None:
+    state = leading(clock)
+    ends: list[bool] = []
+    state.on_end = ends.append
+    state.leaving = True
+    state.stay()
+    assert not state.leaving
+    state.leaving = True
+    state.end("an operator revoked it")
+    for _ in range(2):
+        with pytest.raises(LeadershipEnded, match="an operator revoked it"):
+            state.stay()
+    assert ends == [False, True]
+    assert state.lost
 
 
 # -- the watchdog

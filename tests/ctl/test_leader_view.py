@@ -1,5 +1,6 @@
 """What `ckptctl leader` prints, and the durations that `ckptctl lead` takes."""
 
+import json
 from io import StringIO
 
 import pytest
@@ -7,6 +8,7 @@ from rich.console import Console
 
 from ckpt_client.leadership.leaders import Leader, LeadershipHistory, PastLeader, WaitingProgram
 from ckptctl.leader_view import history_json, print_history
+from ckptctl.options import print_json
 from ckptctl.text_format import parse_duration
 
 TOKEN = f"{7:042x}"
@@ -29,6 +31,27 @@ def test_the_leader_those_that_wait_and_those_that_led_are_shown() -> None:
     assert "its death  is not seen: the next one leads after the ttl" in text
     assert "1      web-2 (process 4712 on host-b.example.org)  none now" in text
     assert "web-3 (process 4713 on host-c.example.org)  1.25 min" in text and "not renewed" in text
+
+
+def test_no_name_of_a_program_reaches_the_terminal_as_a_command() -> None:
+    name, host = "a\x1b[2J\x9b1m\nb", "h\x1b]0;x\x07\u202e"
+    bad = LeadershipHistory(
+        LEADER._replace(name=name, host=host),
+        (WAITING._replace(name=name, host=host),),
+        (PAST._replace(name=name, host=host),),
+    )
+    text = shown(bad, 300)
+    assert text.replace("\n", "").isprintable(), text
+    assert text.count(r"a\x1b[2J\x9b1m\nb") == 3
+    assert text.count(r"h\x1b]0;x\x07\u202e") == 3
+
+
+def test_json_has_no_command_for_a_terminal_either(capsys: pytest.CaptureFixture[str]) -> None:
+    found = history_json("orders", LeadershipHistory(LEADER._replace(name="a\x1b\x7f\x9bé"), (), ()))
+    print_json(found)
+    text = capsys.readouterr().out
+    assert text.replace("\n", "").isprintable(), text
+    assert json.loads(text)["leader"]["name"] == "a\x1b\x7f\x9bé"
 
 
 def test_it_is_readable_at_80_columns() -> None:

@@ -14,6 +14,7 @@ from ckpt_client import (
     CheckpointError,
     LeadershipLost,
 )
+from ckpt_protocol import codes
 from ckptd.testing import LocalCluster
 
 
@@ -128,3 +129,44 @@ async def test_an_async_leader_whose_daemon_is_killed_leads_on(cluster: LocalClu
         leader = await table.leader()
         assert leader is not None
         assert leader.token == leadership.token
+
+
+async def test_a_task_leads_again_while_another_one_resigns(cluster: LocalCluster, name: str) -> None:
+    async with await opened_async(cluster, name) as table:
+        first = await table.lead()
+        resigning = asyncio.create_task(first.resign())
+        while not first.resigned:
+            await asyncio.sleep(0)
+        async with table.lead(timeout=30) as second:
+            await resigning
+            assert second.token > first.token
+            await table.write("k", "1")
+            leader = await table.leader()
+            assert leader is not None and leader.token == second.token
+            await asyncio.to_thread(refused_elsewhere, cluster, name)
+
+
+def refused_elsewhere(cluster: LocalCluster, name: str) -> None:
+    with opened(cluster, name, "b") as other, pytest.raises(CheckpointError, match="leads"):
+        other["k"] = "2"
+
+
+async def test_an_async_table_that_is_closed_while_tasks_take_turns_to_wait_leads_in_none_of_them(
+    cluster: LocalCluster, name: str
+) -> None:
+    async with await opened_async(cluster, name) as table, table.lead():
+        other = await opened_async(cluster, name, "b")
+
+        async def wait() -> None:
+            await other.lead(math.inf)
+
+        tasks = [asyncio.create_task(wait()) for _ in range(3)]
+        while not (await table.leadership_history()).waiting:
+            await asyncio.sleep(0.01)
+        await other.close()
+        for task in tasks:
+            with pytest.raises(CheckpointError) as refused:
+                await task
+            assert refused.value.code == codes.BAD_HANDLE
+        while (await table.leadership_history()).waiting:
+            await asyncio.sleep(0.01)

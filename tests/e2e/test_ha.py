@@ -5,6 +5,7 @@ import queue
 import subprocess
 import sys
 import threading
+from collections.abc import Awaitable
 
 import pytest
 from tests.e2e.leading import KINDS, TTL_S, opened, opened_async, revoke, wait_queued
@@ -15,6 +16,7 @@ from ckpt_client import (
     Table,
     ha,
 )
+from ckpt_client.leadership.standby import Standby
 from ckptd.testing import LocalCluster
 
 
@@ -104,6 +106,49 @@ def test_what_serve_raises_ends_the_run_and_the_leadership(cluster: LocalCluster
             ha.run(serve, table=table)
         assert table.leader() is None
         table["k"] = "1"
+
+
+def test_to_resign_what_was_lost_does_not_end_the_run(cluster: LocalCluster, name: str) -> None:
+    served: list[str] = []
+
+    def serve(state: dict[bytes, bytes], leadership: Leadership) -> int:
+        served.append(leadership.token)
+        try:
+            if len(served) == 1:
+                revoke(other)
+                leadership.lost.wait()
+        finally:
+            leadership.resign()
+        return len(served)
+
+    with opened(cluster, name) as table, opened(cluster, name, "b") as other:
+        assert ha.run(serve, table=table) == 2
+
+
+async def test_an_async_program_does_not_serve_what_it_lost_before_it_began(
+    cluster: LocalCluster, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[str] = []
+    complete = Standby.complete
+
+    async def lose_first(standby: Standby, position: int, over: Awaitable[object]) -> dict[bytes, bytes]:
+        if not lost:
+            lost.append(await table.leader())
+            await asyncio.to_thread(revoke, other)
+            await over
+        return await complete(standby, position, over)
+
+    async def serve(state: dict[bytes, bytes], leadership: AsyncLeadership) -> None:
+        served.append(leadership.token)
+
+    lost: list[object] = []
+    monkeypatch.setattr(Standby, "complete", lose_first)
+    with opened(cluster, name, "b") as other:
+        async with await opened_async(cluster, name) as table:
+            await ha.run_async(serve, table=table)
+            history = await table.leadership_history()
+    assert served == [history.ended[-1].token]
+    assert [past.reason for past in history.ended] == ["revoked", "resigned"]
 
 
 async def test_an_async_program_is_cancelled_when_it_has_lost_it(cluster: LocalCluster, name: str) -> None:

@@ -207,6 +207,54 @@ def test_a_table_that_is_closed_while_it_waits_leaves_the_queue(cluster: LocalCl
         wait_queued(cluster, table, 0)
 
 
+def test_a_table_that_is_closed_while_threads_take_turns_to_wait_leads_in_none_of_them(
+    cluster: LocalCluster, name: str
+) -> None:
+    refused: queue.Queue[CheckpointError] = queue.Queue()
+
+    def wait(other: Table) -> None:
+        try:
+            other.lead(math.inf)
+        except CheckpointError as error:
+            refused.put(error)
+
+    with opened(cluster, name) as table, table.lead():
+        other = opened(cluster, name, "b")
+        threads = [threading.Thread(target=wait, args=(other,)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        wait_queued(cluster, table, 1)
+        other.close()
+        for thread in threads:
+            thread.join()
+            assert refused.get().code == codes.BAD_HANDLE
+        wait_queued(cluster, table, 0)
+
+
+def test_threads_that_lead_with_one_table_do_not_lose_it_to_each_other(
+    cluster: LocalCluster, name: str
+) -> None:
+    failures: queue.Queue[BaseException] = queue.Queue()
+
+    def take_turns(table: Table) -> None:
+        try:
+            for number in range(20):
+                with table.lead(timeout=30) as leadership:
+                    table["k"] = str(number)
+                    leadership.check()
+        except BaseException as error:
+            failures.put(error)
+
+    with opened(cluster, name) as table:
+        threads = [threading.Thread(target=take_turns, args=(table,)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failures.empty(), failures.get()
+        assert table.leader() is None
+
+
 def test_each_leader_is_reported(cluster: LocalCluster, name: str) -> None:
     seen: queue.Queue[str | None] = queue.Queue()
     with opened(cluster, name) as table, Table(name, read_only=True, address=cluster.address("b")) as reader:

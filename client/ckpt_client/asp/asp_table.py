@@ -81,10 +81,10 @@ class AspTable(Table):
 
     def close_checkpoint(self) -> None:
         """Close only the checkpoint, as `asp.saCkptCheckpointClose` does; the session stays."""
-        self._leads.close()
         operations = self._operations
-        handle, operations.handle = operations.handle, 0
         operations.closed = True
+        self._leads.close()
+        handle, operations.handle = operations.handle, 0
         self._numbers = self._numbers[0], 0
         if handle:
             self._call_service(Kind.CLOSE, handle, table_requests.EMPTY_BODY, operations.timeout_ns)

@@ -83,6 +83,9 @@ class LeadershipState:
         self.leaving = False
         """True once the program leaves the leadership itself, so that it is not lost."""
 
+        self.lost = False
+        """True if the leadership has ended before the program left it."""
+
         self.on_end: Callable[[bool], object] | None = None
         """Called once when the leadership has ended, with True if it was lost and False if it was left."""
 
@@ -163,8 +166,20 @@ class LeadershipState:
             if self.ended:
                 return
             self.ended = why
+            self.lost = not self.leaving
         if self.on_end is not None:
-            self.on_end(not self.leaving)
+            self.on_end(self.lost)
+
+    def stay(self) -> None:
+        """The program does not leave after all. Raises: LeadershipEnded if the leadership ended meanwhile."""
+        with self._ending:
+            self.leaving = False
+            if not self.ended:
+                return
+            unreported, self.lost = not self.lost, True
+        if unreported and self.on_end is not None:
+            self.on_end(True)
+        raise self.lost_error()
 
     def lost_error(self) -> LeadershipEnded:
         """Return the error of a program that leads no more."""

@@ -1,12 +1,14 @@
 """`AsyncLeadership`: what `AsyncTable.lead` gives, for asyncio."""
 
 import asyncio
+import contextlib
+import threading
 from collections.abc import Awaitable, Callable, Generator
 from types import TracebackType
 from typing import Any, Self
 
 from ckpt_client.checkpoint.leadership_state import LeadershipState
-from ckpt_client.errors import SaAisError
+from ckpt_client.errors import LeadershipEnded, SaAisError
 from ckpt_client.io.blocking_connection import DETACH_NS
 from ckpt_client.io.time_limit import TimeLimit
 from ckpt_client.leadership.candidacy import Candidacy
@@ -52,6 +54,8 @@ class AsyncLeadership(LeadershipFacts):
         self.lost = AsyncLost(candidacy.state)
         """Set once the program leads no more, also when it has resigned."""
 
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         candidacy.state.on_end = self._ended
 
     async def win(self, limit: TimeLimit) -> LeadershipState:
@@ -70,7 +74,7 @@ class AsyncLeadership(LeadershipFacts):
         try:
             await self._candidacy.resign(successor, TimeLimit(timeout, DETACH_NS))
         except SaAisError as error:
-            if self._state.ended:
+            if self._state.ended and not isinstance(error, LeadershipEnded):
                 self._leave()
             raise self._fail("resign from", error) from None
         except BaseException:
@@ -87,6 +91,13 @@ class AsyncLeadership(LeadershipFacts):
                 self._leave()
 
     def _ended(self, lost: bool) -> None:
+        if threading.get_ident() == self._thread:
+            self._tell(lost)
+            return
+        with contextlib.suppress(RuntimeError):  # The loop is closed: none of its tasks waits any more.
+            self._loop.call_soon_threadsafe(self._tell, lost)
+
+    def _tell(self, lost: bool) -> None:
         self.lost.set()
         if lost:
             self._report_loss()

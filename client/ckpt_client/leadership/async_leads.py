@@ -34,11 +34,17 @@ class AsyncLeads:
         except TimeoutError:
             raise error_of(codes.TIMEOUT, "another task is waiting to lead with this table") from None
         try:
-            if self._led is not None:
-                self._led.enter_again(arguments)
-                return self._led
-            leadership = self._waiting = begin(arguments, self._left)
+            led = self._led
+            if led is not None and led.enter_again(arguments):
+                return led
+
+            def left() -> None:
+                self._left(leadership)
+
+            leadership = self._waiting = begin(arguments, left)
             try:
+                if self._opened.closed:
+                    raise closed_error()
                 state = await leadership.win(limit)
             finally:
                 self._waiting = None
@@ -50,11 +56,13 @@ class AsyncLeads:
         finally:
             self._turn.release()
 
-    def _left(self) -> None:
-        self._led = self._opened.leadership = None
+    def _left(self, leadership: AsyncLeadership) -> None:
+        """The program has left a leadership. (It may lead with the next one already.)"""
+        if self._led is leadership:
+            self._led = self._opened.leadership = None
 
     async def close(self) -> None:
-        """Leave the leadership, or the queue; 1 s at most."""
+        """Leave the leadership, or the queue; 1 s at most. What was opened is marked as closed before."""
         for leadership in (self._waiting, self._led):
             if leadership is not None:
                 await leadership.close()

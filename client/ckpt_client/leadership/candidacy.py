@@ -79,8 +79,10 @@ class Candidacy:
     async def win(self, limit: TimeLimit) -> None:
         """Wait in the queue until we lead. If that fails or is cancelled, leave the queue.
 
-        Raises: SaAisError, TIMEOUT when the time is over.
+        Raises: SaAisError, TIMEOUT when the time is over; BAD_HANDLE if it was left before.
         """
+        if self.state.ended:
+            raise error_of(codes.BAD_HANDLE, "the leadership was left")
         self._connection = self._connect()
         try:
             while not await self._advance(limit):
@@ -290,8 +292,9 @@ class Candidacy:
     async def resign(self, to: str | None, limit: TimeLimit) -> None:
         """Hand over, to the first program of this name if one is given, and end the candidacy.
 
-        Raises: SaAisError NOT_EXIST if no program of this name waits; then we lead as before. SaAisError of
-        the request; then the leadership ends with the handle.
+        Raises: SaAisError NOT_EXIST if no program of this name waits; then we lead as before.
+        LeadershipEnded if that was lost meanwhile. SaAisError of the request; then the leadership ends with
+        the handle.
         """
         self.state.leaving = True
         if to is None:
@@ -301,8 +304,8 @@ class Candidacy:
                 body = pack_body([[Op.RESIGN, self._handle, to]])
                 await self._call(Kind.UPDATE, self._handle, body, limit.left_ns())
         except SaAisError as error:
-            if to is not None and error.code == codes.NOT_EXIST and not self.state.ended:
-                self.state.leaving = False
+            if to is not None and error.code == codes.NOT_EXIST:
+                self.state.stay()
                 raise
             await self._release(limit)
             if error.code != codes.BAD_HANDLE:

@@ -1,5 +1,6 @@
 """The arguments of `lead` and `resign`, checked before anything is sent. Pure."""
 
+import inspect
 import math
 import os
 import socket
@@ -48,6 +49,8 @@ def lead_arguments(
             refuse(codes.INVALID_PARAM, f"{what} must be True or False, not {flag!r}")
     if on_lost is not None and not callable(on_lost):
         refuse(codes.INVALID_PARAM, f"on_lost must be a function, not {on_lost!r}")
+    if inspect.iscoroutinefunction(on_lost):
+        refuse(codes.INVALID_PARAM, "on_lost is called, not awaited: it must not be a coroutine function")
     return LeadArguments(
         _ttl_in_ns(ttl),
         _watchdog_in_ns(watchdog),
@@ -59,10 +62,14 @@ def lead_arguments(
 
 
 def _seconds(given: Any) -> float:
-    """Return a number of seconds; NaN if it is no finite number."""
-    if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given):
+    """Return a number of seconds; NaN if it is no number, or not finite in nanoseconds."""
+    if isinstance(given, bool) or not isinstance(given, int | float):
         return math.nan
-    return float(given)
+    try:
+        seconds = float(given)
+    except OverflowError:
+        return math.nan
+    return seconds if math.isfinite(seconds * SECOND_NS) else math.nan
 
 
 def _ttl_in_ns(ttl: Any) -> int:

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from ckpt_client.checkpoint.leadership_state import LeadershipState
-from ckpt_client.errors import SaAisError
+from ckpt_client.errors import LeadershipEnded, SaAisError
 from ckpt_client.io.blocking_connection import DETACH_NS
 from ckpt_client.io.loop_thread import finalize_at_exit
 from ckpt_client.io.time_limit import TimeLimit
@@ -78,11 +78,12 @@ class Leadership(LeadershipFacts):
         weakref.finalize(self, _let_go, self._runner, self._candidacy, os.getpid()).atexit = False
         return self._state
 
-    def enter_again(self, arguments: LeadArguments) -> None:
-        """Count one more block. Raises: SaAisError INVALID_PARAM, or ACCESS if it is lost."""
-        self._state.check()  # In a forked child the lock may have its owner in the parent.
+    def enter_again(self, arguments: LeadArguments) -> bool:
+        """Count one more block, unless the last one is just being left. Raises: SaAisError."""
+        if self._pid != os.getpid():  # The lock may have its owner in the parent.
+            raise self._state.lost_error()
         with self._counting:
-            super().enter_again(arguments)
+            return super().enter_again(arguments)
 
     def resign(self, to: str | None = None, timeout: float | None = None) -> None:
         """Hand over to the next program that waits, or to the first that waits with the name `to`.
@@ -90,7 +91,8 @@ class Leadership(LeadershipFacts):
         It ends the leadership of every block that leads with it; to resign again does nothing. When it
         returns, the service knows it. `timeout`: seconds; None: 1 s.
 
-        Raises: CheckpointError NOT_EXIST if no program of that name waits; then this one leads as before. If
+        Raises: CheckpointError NOT_EXIST if no program of that name waits; then this one leads as before.
+        LeadershipLost if no program of that name waits, and the leadership was lost meanwhile. If
         no node answers, CheckpointError TIMEOUT, and so on: then the program leads no more, but the next one
         has to wait until the service knows it.
         """
@@ -100,7 +102,7 @@ class Leadership(LeadershipFacts):
         try:
             self._runner.run(self._candidacy.resign(successor, TimeLimit(timeout, DETACH_NS)))
         except SaAisError as error:
-            if self._state.ended:
+            if self._state.ended and not isinstance(error, LeadershipEnded):
                 self._leave()
             raise self._fail("resign from", error) from None
         self._leave()

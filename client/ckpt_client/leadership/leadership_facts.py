@@ -70,8 +70,8 @@ class LeadershipFacts:
 
     @property
     def resigned(self) -> bool:
-        """True once the program has left the leadership itself."""
-        return self._state.leaving
+        """True once the program has left the leadership itself, before it was lost."""
+        return self._state.leaving and not self._state.lost
 
     async def over(self) -> None:
         """Wait, on the loop that renews, until the program leads no more."""
@@ -79,8 +79,13 @@ class LeadershipFacts:
 
     # -- for the table
 
-    def enter_again(self, arguments: LeadArguments) -> None:
-        """Count one more block that leads with this. Raises: SaAisError INVALID_PARAM for other arguments."""
+    def enter_again(self, arguments: LeadArguments) -> bool:
+        """Count one more block that leads with this; return False if the program is just leaving it.
+
+        Raises: SaAisError INVALID_PARAM for other arguments; LeadershipEnded if it is lost.
+        """
+        if self._blocks == 0 or self.resigned:
+            return False
         self._state.check()
         for field, wanted, present in zip(LeadArguments._fields, arguments, self._arguments, strict=True):
             if wanted == present or (field == "name" and wanted == default_name()):
@@ -89,6 +94,7 @@ class LeadershipFacts:
             text += f": {_as_given(field, present)!r}, not {_as_given(field, wanted)!r}"
             refuse(codes.INVALID_PARAM, text)
         self._blocks += 1
+        return True
 
     # -- the end
 

@@ -39,6 +39,7 @@ class Leads:
         self._led: Leadership | None = None
         self._waiting: Leadership | None = None
         self._turn = threading.Lock()
+        self._changing = threading.Lock()
 
     def lead(
         self,
@@ -54,32 +55,44 @@ class Leads:
         if not self._turn.acquire(timeout=min(left_s, threading.TIMEOUT_MAX)):
             raise error_of(codes.TIMEOUT, "another thread is waiting to lead with this table")
         try:
-            if self._led is not None:
-                self._led.enter_again(arguments)
-                return self._led
-            leadership = self._waiting = begin(arguments, self._left)
+            led = self._led
+            if led is not None and led.enter_again(arguments):
+                return led
+
+            def left() -> None:
+                self._left(leadership)
+
+            leadership = self._waiting = begin(arguments, left)
             try:
+                if self._opened.closed:
+                    raise closed_error()
                 state = leadership.win(limit)
             finally:
                 self._waiting = None
-            if self._opened.closed:
-                leadership.close()
-                raise closed_error()
-            self._led, self._opened.leadership = leadership, state
-            return leadership
+            with self._changing:
+                if not self._opened.closed:
+                    self._led, self._opened.leadership = leadership, state
+                    return leadership
+            leadership.close()
+            raise closed_error()
         finally:
             self._turn.release()
 
-    def _left(self) -> None:
-        self._led = self._opened.leadership = None
+    def _left(self, leadership: "Leadership") -> None:
+        """The program has left a leadership. (It may lead with the next one already.)"""
+        with self._changing:
+            if self._led is leadership:
+                self._led = self._opened.leadership = None
 
     def close(self) -> None:
-        """Leave the leadership, or the queue; 1 s at most."""
-        for leadership in (self._waiting, self._led):
+        """Leave the leadership, or the queue; 1 s at most. What was opened is marked as closed before."""
+        with self._changing:
+            present = self._waiting, self._led
+        for leadership in present:
             if leadership is not None:
                 leadership.close()
 
     def after_fork(self) -> None:
         """In the child: forget the parent's threads."""
-        self._turn = threading.Lock()
+        self._turn, self._changing = threading.Lock(), threading.Lock()
         self._waiting = None
