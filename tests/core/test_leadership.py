@@ -272,6 +272,19 @@ def test_only_the_leader_unlinks() -> None:
     assert one.try_write(b"k", b"v").code == codes.OK, "it still leads what it has open"
 
 
+def test_a_late_unlink_of_a_former_leader_frees_nothing() -> None:
+    cluster, one, two = two_programs()
+    assert one.resign().code == codes.OK
+    late = [b"x", 0, one.secret]
+    two.take_up()
+    refused = one.client.call(Kind.UNLINK, 0, late)
+    assert refused.code == codes.ACCESS and "'two'" in refused.text
+    assert two.resign().code == codes.OK
+    refused = one.client.call(Kind.UNLINK, 0, late)
+    assert refused.code == codes.ACCESS and "nobody leads" in refused.text
+    assert cluster.client("a").unlink().code == codes.OK
+
+
 def test_after_a_resignation_any_client_may_unlink() -> None:
     cluster = three_nodes()
     other = cluster.client("b")

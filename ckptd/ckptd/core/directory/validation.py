@@ -189,7 +189,10 @@ def _open(
 
 
 def _unlink(directory: Directory, request: Request) -> ValidatedOp:
-    """Free a name. With a creation id, only while the name is that checkpoint's and not a later one's."""
+    """Free a name. With a creation id, only while the name is that checkpoint's and not a later one's.
+
+    With a secret, only while its owner leads: a late UNLINK of a former leader frees nothing.
+    """
     name, creation_id, secret = parse_unlink(request.body)
     entry = directory.find(name)
     if entry is None:
@@ -199,6 +202,9 @@ def _unlink(directory: Directory, request: Request) -> ValidatedOp:
     leader = entry.leader
     # (Without an active replica, no one would end the leadership of a program whose session has ended.)
     leads = leader is not None and (entry.active is not None or leader.key in entry.opens)
+    if secret and (leader is None or leader.secret != secret):
+        now = "nobody leads" if leader is None or not leads else f"{leader.shown} leads"
+        raise RequestError(codes.ACCESS, f"the leadership with this secret has ended; now {now}")
     if leader is not None and leads and leader.exclusive and leader.secret != secret:
         raise RequestError(codes.ACCESS, f"{leader.shown} leads the checkpoint")
     return [DirectoryOp.UNLINK, name], answer_ok()
