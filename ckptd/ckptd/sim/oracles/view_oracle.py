@@ -415,7 +415,8 @@ class ViewOracle:
         )
         for other in self._nodes():
             position = (other.directory.installed_epoch, other.directory.seq)
-            if position != self._newest or self._cannot_have_served(position[0]):
+            has_left = other.liveness.own.left  # It serves no more, and said what it takes with it.
+            if position != self._newest or has_left or self._cannot_have_served(position[0]):
                 continue
             holder, view = other.context.node_id, self.hosts[node_id].node.view  # type: ignore[union-attr]
             if view is not None and self._may_be_excluded(holder, view):
