@@ -14,6 +14,7 @@ from ckptd.sim.clients.sim_client import CallResult
 from ckptd.sim.cluster import Cluster
 from ckptd.sim.convergence import why_not_converged
 from ckptd.sim.draw.calm_options import calm_options
+from ckptd.sim.world.world import Violation
 
 
 def test_a_restarted_sole_member_does_not_install_the_view_of_its_earlier_start() -> None:
@@ -287,3 +288,16 @@ def test_a_declared_death_is_retracted_after_the_directory_of_the_view_was_check
     retracted = [place for place, (step, _) in enumerate(steps) if step == "retract"]
     assert len(retracted) == 2
     assert all(steps[place - 1] == ("check", steps[place][1]) for place in retracted)
+
+
+def test_what_a_node_takes_with_it_when_it_leaves_is_not_abandoned_by_the_other_one() -> None:
+    """Seed 7530388: b continued a moment before the process of a ended, which had left with the last copy."""
+    scenario = two_nodes()
+    views = scenario.cluster.oracles.views
+    node = scenario.node("a")
+    views._newest = node.directory.installed_epoch, node.directory.seq
+    with pytest.raises(Violation, match="started a new history although a has"):
+        views._check_forgotten("b")
+    node.liveness.own.left = True
+    scenario.node("b").liveness.own.left = True
+    views._check_forgotten("b")
