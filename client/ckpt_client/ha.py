@@ -77,17 +77,20 @@ def _lead(
     """Wait until the program leads; return its leadership, and the complete content of the table."""
     runner = shared_runner()
     standby = runner.run(table._follow())
+    leadership: Leadership | None = None
     try:
-        leadership = table.lead(math.inf, ttl, watchdog, **arguments)
         try:
-            return leadership, runner.run(standby.complete(leadership.position, leadership.over()))
-        except BaseException as error:
+            leadership = table.lead(math.inf, ttl, watchdog, **arguments)
+            state = runner.run(standby.complete(leadership.position, leadership.over()))
+        finally:
+            runner.run(standby.end())
+    except BaseException as error:
+        if leadership is not None:
             leadership.close()
-            if isinstance(error, SaAisError):
-                raise table._operations.failure("follow", error) from None
-            raise
-    finally:
-        runner.run(standby.end())
+        if isinstance(error, SaAisError):
+            raise table._operations.failure("follow", error) from None
+        raise
+    return leadership, state
 
 
 def _was_lost(leadership: Leadership | AsyncLeadership) -> bool:
@@ -126,17 +129,20 @@ async def _lead_async(
 ) -> tuple[AsyncLeadership, dict[bytes, bytes]]:
     """Do what `_lead` does."""
     standby = await table._follow()
+    leadership: AsyncLeadership | None = None
     try:
-        leadership = await table.lead(math.inf, ttl, watchdog, **arguments)
         try:
-            return leadership, await standby.complete(leadership.position, leadership.over())
-        except BaseException as error:
+            leadership = await table.lead(math.inf, ttl, watchdog, **arguments)
+            state = await standby.complete(leadership.position, leadership.over())
+        finally:
+            await standby.end()
+    except BaseException as error:
+        if leadership is not None:
             await leadership.close()
-            if isinstance(error, SaAisError):
-                raise table._operations.failure("follow", error) from None
-            raise
-    finally:
-        await standby.end()
+        if isinstance(error, SaAisError):
+            raise table._operations.failure("follow", error) from None
+        raise
+    return leadership, state
 
 
 async def _wait_until_done(task: "asyncio.Future[Any]", leadership: AsyncLeadership) -> None:
@@ -147,10 +153,10 @@ async def _wait_until_done(task: "asyncio.Future[Any]", leadership: AsyncLeaders
         if not _was_lost(leadership):
             await asyncio.wait({task})  # It has resigned, and may have more to do.
     finally:
-        lost.cancel()
-        if not task.done():
-            task.cancel()
-            await asyncio.wait({task})
+        for each in (lost, task):
+            if not each.done():
+                each.cancel()
+        await asyncio.wait({task, lost})
 
 
 class _Grace:

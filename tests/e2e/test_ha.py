@@ -5,9 +5,11 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
+from typing import Any
 
 import pytest
+from tests.client.cancelling import cancel_everywhere, run_clean
 from tests.e2e.leading import KINDS, TTL_S, opened, opened_async, revoke, wait_queued
 
 from ckpt_client import (
@@ -193,6 +195,31 @@ async def test_a_cancelled_run_resigns(cluster: LocalCluster, name: str) -> None
         await asyncio.wait([task])
         assert task.cancelled()
         assert await table.leader() is None
+
+
+def test_a_run_that_is_cancelled_at_any_turn_of_its_loop_does_not_lead(
+    cluster: LocalCluster, name: str
+) -> None:
+    async def work() -> None:
+        async with (
+            await opened_async(cluster, name, "a") as table,
+            await opened_async(cluster, name, "b") as other,
+        ):
+
+            async def serve(state: dict[bytes, bytes], leadership: AsyncLeadership) -> None:
+                await table.write("k", "1")
+
+            async def prepare(turn: int) -> Coroutine[Any, Any, None]:
+                return ha.run_async(serve, table=table)
+
+            async def check(turn: int) -> None:
+                async with other.lead(timeout=10):
+                    await other.write("k", "2")
+                await table.write("k", "3")
+
+            assert await cancel_everywhere(prepare, check) > 5
+
+    run_clean(work)
 
 
 def test_a_process_that_does_not_stop_serving_ends(cluster: LocalCluster, name: str) -> None:

@@ -58,8 +58,10 @@ class Standby:
             while self._position < position and not self._task.done() and not waiting.done():
                 self._advanced.clear()
                 advanced = asyncio.ensure_future(self._advanced.wait())
-                await asyncio.wait({advanced, waiting, self._task}, return_when=asyncio.FIRST_COMPLETED)
-                advanced.cancel()
+                try:
+                    await asyncio.wait({advanced, waiting, self._task}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    advanced.cancel()
         finally:
             waiting.cancel()
         if self._task.done():
