@@ -83,7 +83,7 @@ async def main(name: str, port: int) -> None:
         app = web.Application()
         app.add_routes([web.post("/orders", service.take_order)])
         app.add_routes([web.get(r"/orders/{number:\d{1,9}}", service.show_order)])
-        runner = web.AppRunner(app)
+        runner = web.AppRunner(app, shutdown_timeout=1.0)  # For clients that are connected and send nothing.
         await runner.setup()
         try:
             await web.TCPSite(runner, "127.0.0.1", port).start()
