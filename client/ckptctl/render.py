@@ -124,10 +124,22 @@ def print_cluster(console: Console, cluster: Mapping[str, Any], counters: bool =
     if cluster.get("on_silent_peer"):
         facts.append(f"on_silent_peer {cluster['on_silent_peer']}")
     console.print(escape(", ".join(facts)))
+    waits_for = ", ".join(map(str, _list(cluster, "feature_level_waits_for")))
+    if waits_for:
+        text = f"leading and conditions are refused until {waits_for} was seen with this version of ckptd"
+        console.print(escape(text))
+    for name, program in _leaders_unseen(cluster):
+        text = f"{name} is led by {program}; its death is not seen at once, so the next one waits for its ttl"
+        console.print(escape(text))
     console.print(_nodes_grid(cluster))
     if counters:
         console.print(_counters_grid(cluster))
         console.print(_limits_grid(cluster))
+
+
+def _leaders_unseen(cluster: Mapping[str, Any]) -> list[tuple[str, str]]:
+    rows = [row for row in _list(cluster, "leaders_unseen") if isinstance(row, list) and len(row) >= 2]
+    return [(show_bytes(row[0]), str(row[1])) for row in rows if isinstance(row[0], bytes)]
 
 
 def _nodes_grid(cluster: Mapping[str, Any]) -> Grid:

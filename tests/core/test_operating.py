@@ -1,12 +1,14 @@
 """The operator's word: each says what it did and what that can lose; none does anything to a cluster that serves."""
 
+from dataclasses import replace
+
 import pytest
 from tests.core.cluster import Cluster, nodes, three_nodes, two_nodes
 
 from ckpt_protocol.codes import BAD_OPERATION, INVALID_PARAM, NO_RESOURCES, NOT_EXIST, OK
 from ckpt_protocol.constants import SA_CKPT_WR_ACTIVE_REPLICA
 from ckptd.core.events import PersistFailed
-from ckptd.core.view import EPOCH_JUMP_DATA_LOSS
+from ckptd.core.view import EPOCH_JUMP_DATA_LOSS, bootstrap_view
 
 
 def blocked_pair() -> Cluster:
@@ -314,6 +316,22 @@ def test_a_voter_that_lost_its_disk_after_the_operators_word_abstains_all_the_sa
     cluster.heal()
     cluster.check()
     assert cluster.contents("c") == {b"k": b"v"}
+
+
+@pytest.mark.parametrize(("members", "abstains"), [("a", False), ("ac", True), ("ab", True)])
+def test_a_forced_view_ends_the_abstention_of_a_voter_only_if_that_cannot_have_promised_since(
+    members: str, abstains: bool
+) -> None:
+    """a and c were bootstrapped; c and b decided a view, b lost its disk, and decided another one of the same epoch
+    with a (seed 7534695)."""
+    cluster = Cluster("abc")
+    cluster.start("b")
+    cluster.run(200)
+    node = cluster.node("b")
+    assert node.liveness.own.amnesiac
+    forced = replace(bootstrap_view(5000, dict.fromkeys(members, 1000)), operator_forced=True)
+    node.arbiter.on_decided_elsewhere(forced)
+    assert node.store.amnesiac == abstains
 
 
 @pytest.mark.parametrize("arbiter", ["majority", "etcd"])

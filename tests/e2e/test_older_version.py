@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.e2e.operator import done
 
 from ckpt_client import CheckpointError, Table
 from ckpt_protocol import codes
@@ -104,3 +105,8 @@ def test_an_older_node_that_comes_later_is_not_admitted(mixed: MixedCluster) -> 
         mixed.start(OLD)
         mixed.wait_serving()
         assert sorted(table) == [b"k", b"l"]
+
+
+def test_ckptctl_status_shows_which_node_is_older(mixed: MixedCluster) -> None:
+    shown = done(mixed, "a", "status")
+    assert "leading and conditions are refused until c was seen" in shown

@@ -489,12 +489,7 @@ class Node(Hub):
 
     def describe(self, asked: Describe) -> Any:
         if asked.what == "cluster":
-            return describe_cluster(
-                self.context,
-                self.liveness,
-                self.view,
-                self.describe_wait(),
-                self.alarms.current(self.directory),
-                self._limits(),
-            )
+            context, waiting, directory = self.context, self.describe_wait(), self.directory
+            alarms, limits = self.alarms.current(directory), self._limits()
+            return describe_cluster(context, self.liveness, self.view, waiting, alarms, limits, directory)
         return describe_checkpoints(self.context, self.directory, asked.after)

@@ -203,8 +203,9 @@ class PaxosArbiter(Arbiter):
         A voter that lost its state directory does not know. It abstains until a decided view names this
         very incarnation. That view was decided without its vote, by a majority, and every other majority
         shares with that one a voter that remembers. A view that the operator forced ends the abstention
-        too, since what was promised before is discarded; but not if that view names an earlier incarnation,
-        which may have promised since and forgotten it.
+        too, since what was promised before is discarded; but not if this voter may have promised since and
+        forgotten it. That is so if the view names an earlier incarnation; and if its members are a majority
+        without this voter, one of them may have decided a further view with it. They need no vote of it.
 
         While an operator command waits for the disk, the voter abstains too: a vote would tell of a view that
         may still be void.
@@ -231,7 +232,8 @@ class PaxosArbiter(Arbiter):
     def on_decided_elsewhere(self, view: View) -> None:
         me, incarnation = self.context.node_id, self.context.incarnation
         named = view.includes(me, incarnation) or view.witnesses.get(me) == incarnation
-        void = view.operator_forced and me not in view.members and me not in view.witnesses
+        needed = len({*view.members, *view.witnesses}) < self.quorum
+        void = view.operator_forced and needed and me not in view.members and me not in view.witnesses
         if self.liveness.own.amnesiac and (named or void):
             self.store.amnesiac = False
             self.store.persist(self._on_memory_restored)

@@ -5,7 +5,7 @@ is installed, by a rule that is the same at every member. Retention and grace ar
 which they began, and are sent as the time that has passed since.
 """
 
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from typing import Any, Final
 
 from ckpt_protocol.constants import SA_TIME_END
@@ -66,6 +66,8 @@ class Directory:
         self.seq = 0
         self.checkpoints: dict[int, CheckpointEntry] = {}
         self.names: dict[bytes, int] = {}
+        self.led: dict[int, None] = {}
+        """Checkpoints that name a leader; some name none any more."""
         self.sessions: dict[int, SessionEntry] = {}
         self.members: dict[str, int] = {}
         """The members of the view that the directory is installed in, each with its incarnation."""
@@ -101,6 +103,15 @@ class Directory:
     def record_reply(self, entry: "SessionEntry", number: int, answer: bytes) -> None:
         """Remember a session's answer to one request."""
         self.resident_bytes += ANSWER_MEMORY_FACTOR * entry.answers.record(number, self.seq, answer)
+
+    def leaders(self) -> Iterator[tuple[CheckpointEntry, NamedLeader]]:
+        """Yield the checkpoints that name a leader, with that."""
+        for creation_id in list(self.led):
+            entry = self.checkpoints.get(creation_id)
+            if entry is None or entry.leader is None:
+                del self.led[creation_id]
+            else:
+                yield entry, entry.leader
 
     def find(self, name: bytes) -> CheckpointEntry | None:
         """Return the checkpoint that has this name now, or None."""
@@ -186,6 +197,7 @@ class Directory:
         entry = self.checkpoints[creation_id]
         if entry.activation_seq == activation_seq:
             entry.leader = named if named.session else None
+            self.led[creation_id] = None
             self.dirty[entry.creation_id] = None
             if not entry.leader and not entry.opens:
                 self._begin_retention(entry, now_ns)

@@ -203,6 +203,8 @@ def read_snapshot(value: object, now_ns: int) -> Directory:
 def _add_checkpoint(directory: Directory, fields: object, now_ns: int) -> None:
     entry = entry_of(fields, now_ns)
     directory.checkpoints[entry.creation_id] = entry
+    if entry.leader is not None:
+        directory.led[entry.creation_id] = None
     if not entry.unlinked:
         directory.names[entry.name] = entry.creation_id
 

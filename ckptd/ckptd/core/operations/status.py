@@ -13,10 +13,13 @@ from ckptd.core.hub import Limits
 from ckptd.core.liveness.liveness import Liveness
 from ckptd.core.operations.resource_usage import nearly_full
 from ckptd.core.view import View
-from ckptd.core.work_costs import PASSED_SHIFT
+from ckptd.core.work_costs import PASSED_SHIFT, ROW_WORK
 
 ROW_BYTES: Final = 300
 """About how much a checkpoint's description takes in addition to its name."""
+
+LEADERS_SHOWN_MAX: Final = 20
+"""The most leaders whose death is not seen that one description names."""
 
 DESCRIBED_BYTES_MAX: Final = 16 * PAGE_BYTES_MAX
 """The most that one answer describes to a client that does not ask for pages."""
@@ -29,6 +32,7 @@ def describe_cluster(
     waiting_for: str,
     alarms: Mapping[str, str],
     limits: Limits,
+    directory: Directory | None = None,
 ) -> dict[str, Any]:
     """Return the answer to `cluster`, by name. `limits` are the core's own.
 
@@ -64,6 +68,7 @@ def describe_cluster(
         "voting_witnesses": [node_id for node_id in settings.all_witnesses if votes(node_id)],
         "feature_level": context.feature_level,
         "feature_level_waits_for": liveness.features.waits_for(),
+        "leaders_unseen": _leaders_unseen(context, directory) if directory is not None else [],
         "serving": context.serving(),
         "waiting_for": waiting_for,
         "alarms": [[name, text] for name, text in sorted(alarms.items())],
@@ -115,3 +120,16 @@ def _row(entry: CheckpointEntry, closed: dict[int, str]) -> list[Any]:
         sorted(entry.last_in_sync),
         closed.get(entry.creation_id, ""),
     ]
+
+
+def _leaders_unseen(context: Context, directory: Directory) -> list[list[Any]]:
+    """Return some leaders whose death the service does not see: the next one leads only after their ttl."""
+    unseen: list[list[Any]] = []
+    for entry, leader in directory.leaders():
+        context.work += ROW_WORK
+        session = directory.sessions.get(leader.session)
+        if session is None or not session.death_seen:
+            unseen.append([entry.name, leader.shown])
+            if len(unseen) == LEADERS_SHOWN_MAX:
+                break
+    return unseen
