@@ -108,6 +108,7 @@ async def test_a_program_waits_in_the_queue_takes_up_its_grant_and_leads() -> No
     state.check()
     await candidacy.leave()
     assert service.ops()[-1] == [Op.RESIGN, HANDLE, None]
+    await asyncio.sleep(0)
     assert service.left
 
 
@@ -148,6 +149,7 @@ async def test_without_the_permission_to_activate_the_call_fails() -> None:
     with pytest.raises(SaAisError) as refused:
         await candidate(service).win(limit())
     assert refused.value.code == codes.NOT_EXIST
+    await asyncio.sleep(0)
     assert service.left
 
 
@@ -157,6 +159,7 @@ async def test_a_full_queue_is_an_error() -> None:
     with pytest.raises(SaAisError) as refused:
         await candidate(service).win(limit())
     assert refused.value.code == codes.NO_RESOURCES
+    await asyncio.sleep(0)
     assert service.left
 
 
@@ -165,6 +168,7 @@ async def test_when_the_time_is_over_the_program_leaves_the_queue_and_learns_its
     with pytest.raises(SaAisError, match=r"number 2 of those that wait.*'other'") as refused:
         await candidate(service).win(limit(0.05))
     assert refused.value.code == codes.TIMEOUT
+    await asyncio.sleep(0)
     assert service.left
 
 
@@ -176,6 +180,7 @@ async def test_a_cancelled_program_leaves_the_queue() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+    await asyncio.sleep(0)
     assert service.left
 
 
@@ -216,6 +221,7 @@ async def test_a_program_whose_successor_does_not_wait_leads_as_before() -> None
     service.refuse = lambda kind, fields: None
     await candidacy.resign("y", limit(1))
     assert service.ops()[-1] == [Op.RESIGN, HANDLE, "y"]
+    await asyncio.sleep(0)
     assert service.left
     assert candidacy.state.ended == "it has resigned"
 

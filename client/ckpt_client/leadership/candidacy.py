@@ -42,6 +42,9 @@ _WAITS: Final = (codes.TRY_AGAIN, codes.TIMEOUT, codes.UNAVAILABLE)
 Connect = Callable[[], AsyncConnection]
 """Returns a connection of its own, on the running loop."""
 
+_leaving: Final[set[asyncio.Task[None]]] = set()
+"""Connections that are being left. Nothing else refers to their tasks."""
+
 logger = logging.getLogger("aspCheckpoint")
 
 
@@ -330,10 +333,23 @@ class Candidacy:
             await connection.release(limit)
 
     def leave_at_once(self) -> None:
-        """Close connection and handle, without waiting: then the next one leads."""
+        """Close connection and handle, without waiting: then the next one leads.
+
+        A task of its own waits for the answer. If the connection were closed while the answer to LEAD is on
+        its way, the node would read nothing more from it, and this program would have its place for its ttl.
+        """
         connection = self._detach()
-        if connection is not None:
-            connection.leave()
+        if connection is None:
+            return
+
+        def on_done(task: asyncio.Task[None]) -> None:
+            _leaving.discard(task)
+            if task.cancelled():  # The loop ends, perhaps before the task has begun.
+                connection.leave()
+
+        task = asyncio.get_running_loop().create_task(connection.release(TimeLimit(None, DETACH_NS)))
+        _leaving.add(task)
+        task.add_done_callback(on_done)
 
     def _detach(self) -> AsyncConnection | None:
         """End the tasks and the state; return the connection, which still has to be left."""
