@@ -275,6 +275,9 @@ def test_at_a_terminal_the_command_may_read_and_is_interrupted_by_ctrl_c(
     command = [sys.executable, "-m", "ckptctl", "lead", name, "--address", cluster.address(NODE)]
     pid, terminal = pty.fork()
     if not pid:
+        signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        )  # A program in the background inherits that it is ignored.
         os.execv(command[0], [*command, "--", "sh", "-c", script])
     try:
         shown = ""
