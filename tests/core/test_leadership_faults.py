@@ -349,14 +349,14 @@ def test_an_older_node_is_sent_the_end_of_a_session_as_it_knows_it(detaches: boo
 @pytest.mark.parametrize("unlinks", [False, True])
 def test_retention_does_not_end_while_a_leader_may_live(retention_ns: int, unlinks: bool) -> None:
     """The name would be created again, and another program would lead while the first one counts its ttl."""
-    cluster = three_nodes()
+    cluster = three_nodes(session_grace_ns=SECOND_NS)
     one = Program(cluster, "b", "one")
     assert one.table.call(Kind.RETENTION_SET, retention_ns).code == codes.OK
-    one.lead(ttl_ns=60 * SECOND_NS)
+    one.lead(ttl_ns=6 * SECOND_NS)
     if unlinks:
         assert one.client.call(Kind.UNLINK, 0, [b"x", 0, one.secret]).code == codes.OK
     one.client.disconnect()
-    cluster.run(15_000)
+    cluster.run(3_000)
     assert one.client.session not in cluster.node("a").directory.sessions
     assert one.table.creation_id in cluster.node("a").directory.checkpoints
     if not unlinks:
@@ -364,7 +364,7 @@ def test_retention_does_not_end_while_a_leader_may_live(retention_ns: int, unlin
         assert two.table.creation_id == one.table.creation_id
         assert leader_name(two) == "one"
         two.table.close()
-    cluster.run(50_000)
+    cluster.run(6_000)
     assert one.table.creation_id not in cluster.node("a").directory.checkpoints
     cluster.check()
 

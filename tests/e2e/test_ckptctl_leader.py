@@ -23,6 +23,11 @@ NODE = "b"
 BRIEF = ("--ttl", "3s", "--kill-after", "500ms")
 
 
+def _not_in_the_background() -> None:
+    """Programs in the background ignore SIGINT, and those that they start do, too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def leading(
     cluster: LocalCluster, name: str, *arguments: str, options: tuple[str, ...] = (), node: str = NODE
@@ -31,7 +36,11 @@ def leading(
     command = [sys.executable, "-m", "ckptctl", "lead", name, *options]
     command += ["--address", cluster.address(node), "--", *arguments]
     process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=_not_in_the_background,
     )
     with process:
         try:
@@ -215,6 +224,7 @@ def test_a_command_that_cannot_run_has_the_exit_code_of_a_shell(
         assert process.returncode == exit_code
 
 
+@pytest.mark.extended
 def test_a_wrong_command_line_is_refused_before_anything_is_done(
     cluster: LocalCluster, table: Table, name: str
 ) -> None:

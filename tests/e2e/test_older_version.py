@@ -85,6 +85,7 @@ def test_what_an_older_node_would_ignore_is_refused_until_it_is_upgraded(mixed: 
         assert mixed.describe(node=OLD)["feature_level_waits_for"] == []
 
 
+@pytest.mark.extended
 def test_an_older_node_that_comes_later_is_not_admitted(mixed: MixedCluster) -> None:
     mixed.leave(OLD)
     mixed.upgraded = True
