@@ -139,22 +139,22 @@ PLACES: dict[str, Callable[[str, bool], bool]] = {
 }
 
 
+def without_leaders(seed: int) -> Options:
+    """Return the options of a seed, without clients that lead: they ask for ever to lead what is closed."""
+    return replace(draw_options(seed), leaders=0)
+
+
 @pytest.mark.extended
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("seed", [900010, 900011, 900012])
 def test_a_bug_amid_all_other_faults_breaks_no_rule(seed: int, place: str) -> None:
     """At one value of one client; last words can be lost, and nodes be started again meanwhile."""
-    options = draw_options(seed)
+    options = without_leaders(seed)
     with apply_raises_on(b"<%d.%d>" % (1 + seed % 2, 2 + seed % 7), PLACES[place]) as bug:
         verdict = simulate(options)
     assert verdict.good, verdict.text
     limit = options.nodes if place == "backup" else CLOSES_AFTER + (place == "everywhere") * options.nodes
     assert len(bug.stopped) <= limit, bug.stopped
-
-
-def without_leaders(seed: int) -> Options:
-    """Return the options of a seed, without clients that lead: they ask for ever to lead what is closed."""
-    return replace(draw_options(seed), leaders=0)
 
 
 @pytest.mark.slow
