@@ -107,7 +107,9 @@ def _(patch: Patch) -> None:
     patch(sections, "version_of_change", lambda epoch, seq, index=0: (epoch << 64) | (seq << 24))
 
 
-@TABLE.mutant("version without epoch", "a version has the epoch, since lost seqs are used again")
+@TABLE.mutant(
+    "version without epoch", "a version has the epoch, since lost seqs are used again", "async take-overs"
+)
 def _(patch: Patch) -> None:
     patch(sections, "version_of_change", lambda epoch, seq, index=0: (seq << 24) | index)
 
