@@ -59,7 +59,7 @@ START_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 30.0
 """A leaving node waits up to `leave_ms` for a peer, and as long again for the hand-over to it."""
 
-LOG_TAIL_BYTES: Final = 2_000
+LOG_TAIL_CHARACTERS: Final = 2_000
 
 LETTERS_OF_NODES: Final = 22
 """The letters after these are for witnesses. In a larger cluster, nodes have numbers instead."""
@@ -387,10 +387,14 @@ class LocalCluster:
         """Return the file with a node's output, over all its starts."""
         return self.directory / f"{self.node_id(node)}.log"
 
-    def log_tail(self, node: int | str) -> str:
-        """Return the end of a node's output."""
+    def log(self, node: int | str) -> str:
+        """Return a node's output, over all its starts."""
         self._process(node)
-        return self.log_path(node).read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace").strip()
+        return self.log_path(node).read_text(errors="replace")
+
+    def log_tail(self, node: int | str) -> str:
+        """Return the end of a node's output: at most its last 2,000 characters."""
+        return self.log(node)[-LOG_TAIL_CHARACTERS:].strip()
 
     # -- asking the nodes
 

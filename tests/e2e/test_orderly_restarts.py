@@ -82,9 +82,7 @@ def test_the_last_node_says_what_it_takes_with_it() -> None:
     with LocalCluster(2, flags=("--leave-ms", "500")) as cluster, filled(cluster, 2):
         assert cluster.leave("a") == 0
         assert cluster.leave("b") == EXIT_LAST_COPY
-        assert "no remaining node has 'orders': the replica of this node was the last" in cluster.log_tail(
-            "b"
-        )
+        assert "no remaining node has 'orders': the replica of this node was the last" in cluster.log("b")
 
 
 @pytest.mark.extended
@@ -92,7 +90,7 @@ def test_a_second_signal_ends_the_wait_and_is_no_good_end() -> None:
     with LocalCluster(2, flags=("--leave-ms", "60000")) as cluster, filled(cluster, 2):
         assert cluster.leave("a") == 0
         cluster.begin_leave("b")
-        cluster.wait_until(lambda: "waits up to 60 s" in cluster.log_tail("b"), "b waits")
+        cluster.wait_until(lambda: "waits up to 60 s" in cluster.log("b"), "b waits")
         assert cluster.leave("b") == EXIT_LAST_COPY
 
 
@@ -100,7 +98,7 @@ def test_a_second_signal_ends_the_wait_and_is_no_good_end() -> None:
 def test_a_node_alone_waits_for_no_other_and_says_so() -> None:
     with LocalCluster(1) as cluster, filled(cluster, 1):
         assert cluster.leave("a") == 0
-        assert "the replica of this node was the last" in cluster.log_tail("a")
+        assert "the replica of this node was the last" in cluster.log("a")
 
 
 @pytest.mark.parametrize(

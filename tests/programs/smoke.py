@@ -113,7 +113,7 @@ def main() -> None:
         use_commands(cluster, arguments.examples)
         survive_a_kill(cluster)
         for node in cluster.node_ids:
-            assert "Traceback" not in cluster.log_tail(node), cluster.log_tail(node)
+            assert "Traceback" not in cluster.log(node), cluster.log(node)
     print("three nodes, three clients over three transports, ckptctl, a kill: all as it should be")
 
 
