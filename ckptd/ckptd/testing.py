@@ -47,6 +47,7 @@ PORT_MAX: Final = 32_000
 PORT_ATTEMPTS: Final = 1_000
 POLL_SECONDS: Final = 0.01
 ASK_SECONDS: Final = 1.0
+LOG_TAIL_CHARACTERS: Final = 2_000
 DIRECTORY_PREFIX: Final = "ckptd-"
 SHORT_DIRECTORY: Final = "/tmp"
 SOCKET_PATH_BYTES_MAX: Final = 103
@@ -58,8 +59,6 @@ SOCKET_NAME_BYTES_MAX: Final = 24
 START_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 30.0
 """A leaving node waits up to `leave_ms` for a peer, and as long again for the hand-over to it."""
-
-LOG_TAIL_CHARACTERS: Final = 2_000
 
 LETTERS_OF_NODES: Final = 22
 """The letters after these are for witnesses. In a larger cluster, nodes have numbers instead."""

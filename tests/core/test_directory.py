@@ -7,7 +7,7 @@ import pytest
 from ckpt_protocol.body_codec import pack_body, unpack_body
 from ckpt_protocol.constants import SA_TIME_END
 from ckptd.core.directory.directory import EPOCH_SHIFT, RETENTION_NONE_BELOW_NS, Directory, DirectoryOp
-from ckptd.core.directory.entries import CheckpointEntry
+from ckptd.core.directory.entries import CheckpointEntry, NamedLeader
 from ckptd.core.directory.parse_directory import read_snapshot
 from ckptd.core.view import View, bootstrap_view, successor_view
 
@@ -59,10 +59,33 @@ def check(directory: Directory) -> None:
     """What must hold after every operation."""
     linked = {e.name: e.creation_id for e in directory.checkpoints.values() if not e.unlinked}
     assert directory.names == linked
+    assert set(directory.led) == {e.creation_id for e in directory.checkpoints.values() if e.leader}
     for creation_id, entry in directory.checkpoints.items():
         assert entry.creation_id == creation_id
         for (session, handle), flags in entry.opens.items():
             assert directory.sessions[session].opens[handle] == (creation_id, flags)
+
+
+# -- leaders
+
+
+@pytest.mark.parametrize("ends", ["named no more", "closed", "removed"])
+def test_the_checkpoints_with_a_leader_are_known(ends: str) -> None:
+    ordered = Ordered()
+    entry = ordered.create(retention_ns=0)
+    leader = NamedLeader(11, 1, 5, True, "one")
+    ordered.do(DirectoryOp.LEADER, entry.creation_id, entry.activation_seq, *leader)
+    assert list(ordered.directory.leaders()) == [(entry, leader)]
+    if ends == "named no more":
+        ordered.do(DirectoryOp.LEADER, entry.creation_id, entry.activation_seq, 0, 0, 0, False, "")
+    elif ends == "closed":
+        ordered.do(DirectoryOp.OPEN, 12, 1, entry.creation_id, 7)
+        ordered.do(DirectoryOp.CLOSE, 11, 1)
+    else:
+        ordered.do(DirectoryOp.UNLINK, entry.name)
+        ordered.do(DirectoryOp.CLOSE, 11, 1)
+        assert ordered.held() == []
+    assert list(ordered.directory.leaders()) == []
 
 
 # -- sessions and opens

@@ -15,6 +15,7 @@ from ckpt_protocol.constants import (
 )
 from ckpt_protocol.limits import LEADER_TTL_NS_MAX, WAITING_TO_LEAD_MAX
 from ckpt_protocol.messages import EndReason, Kind, Op
+from ckptd.core.replication.busy_replicas import OBSOLETE_TIMES_FACTOR
 
 KINDS = pytest.mark.parametrize("flags", ALL_KINDS)
 
@@ -221,6 +222,36 @@ def test_a_grant_that_is_not_taken_up_is_passed_on_after_its_ttl() -> None:
     assert one.resign().code == codes.OK
     three.take_up()
     assert [each.program.name for each in three.ask(whole=True).ended] == ["one", "two"]
+
+
+def test_a_leader_with_a_short_ttl_ends_in_time_after_one_with_a_long_ttl() -> None:
+    """Its active replica was looked at again when the *former* leader's ttl would have ended."""
+    cluster = three_nodes()
+    one = Program(cluster, "a", "one").lead(ttl_ns=600 * SECOND_NS)
+    cluster.run(1000)
+    silent, three = Program(cluster, "b", "silent"), Program(cluster, "c", "three")
+    assert silent.ask_to_lead().code == codes.OK
+    assert three.ask_to_lead().code == codes.OK
+    assert one.resign().code == codes.OK
+    before_ns = cluster.now_ns
+    three.take_up()
+    assert cluster.now_ns - before_ns < TTL_NS + SECOND_NS
+    cluster.check()
+
+
+def test_times_at_which_leaders_are_looked_at_do_not_add_up() -> None:
+    cluster = three_nodes()
+    one, two = Program(cluster, "a", "one"), Program(cluster, "b", "two")
+    for turn in range(20):
+        leader = one if turn % 2 else two
+        leader.lead(ttl_ns=(600 - turn) * SECOND_NS)
+        cluster.run(500)
+        assert leader.resign().code == codes.OK
+    active = cluster.active()
+    assert active is not None
+    busy = cluster.node(active)._replicas.busy
+    assert len(busy.quiet) <= 1
+    assert len(busy._quiet_until) <= OBSOLETE_TIMES_FACTOR
 
 
 def test_to_lead_again_with_one_handle_changes_nothing() -> None:

@@ -31,6 +31,7 @@ from ckptd.core.events import (
 from ckptd.runtime.clients import clients as clients_module
 from ckptd.runtime.clients import connection_acceptor as acceptor_module
 from ckptd.runtime.host import descriptors
+from ckptd.runtime.host.client_process import ForeignProcess
 from ckptd.runtime.host.descriptors import OPERATORS_MAX
 from ckptd.runtime.net.handshake import cut_first_frame
 
@@ -189,6 +190,35 @@ async def test_one_client_more_than_the_limit_is_refused(tmp_path: Path) -> None
         assert (refusal.kind, refusal.a) == (Kind.REFUSED, codes.NO_RESOURCES)
         assert await second.closed()
         assert (await client.ping()).a == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="pidfd_open is Linux's")
+async def test_the_descriptor_of_a_foreign_process_takes_the_place_of_a_client(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was not counted, and that of a refused client was never closed."""
+    opened: list[int] = []
+
+    def foreign_process(sock: socket.socket) -> ForeignProcess:
+        opened.append(os.pidfd_open(os.getpid()))
+        return ForeignProcess(opened[-1])
+
+    def still_open() -> list[bool]:
+        return [os.path.exists(f"/proc/self/fd/{descriptor}") for descriptor in opened]
+
+    monkeypatch.setattr(clients_module, "process_at", foreign_process)
+    async with running(tmp_path, clients_max=2) as a:
+        used = a.node.transport.limits
+        async with a.client() as client, a.client(greet=False) as second:
+            assert (await client.ping()).a == 1
+            assert used()["clients"] == (2, 2)
+            await second.greet(a.identity)
+            assert (await second.frame()).a == codes.NO_RESOURCES
+            assert await second.closed()
+            assert still_open() == [True, False]
+        await a.node.told(ClientLost)
+        assert still_open()[0] is False
+        assert used()["clients"] == (0, 2)
 
 
 async def test_an_operator_has_a_place_apart_from_the_clients_and_attaches_no_session(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ class Directory:
         self.checkpoints: dict[int, CheckpointEntry] = {}
         self.names: dict[bytes, int] = {}
         self.led: dict[int, None] = {}
-        """Checkpoints that name a leader; some name none any more."""
+        """The checkpoints that name a leader."""
         self.sessions: dict[int, SessionEntry] = {}
         self.members: dict[str, int] = {}
         """The members of the view that the directory is installed in, each with its incarnation."""
@@ -106,12 +106,10 @@ class Directory:
 
     def leaders(self) -> Iterator[tuple[CheckpointEntry, NamedLeader]]:
         """Yield the checkpoints that name a leader, with that."""
-        for creation_id in list(self.led):
-            entry = self.checkpoints.get(creation_id)
-            if entry is None or entry.leader is None:
-                del self.led[creation_id]
-            else:
-                yield entry, entry.leader
+        for creation_id in self.led:
+            entry = self.checkpoints[creation_id]
+            assert entry.leader is not None
+            yield entry, entry.leader
 
     def find(self, name: bytes) -> CheckpointEntry | None:
         """Return the checkpoint that has this name now, or None."""
@@ -196,11 +194,18 @@ class Directory:
         """Name the leader that the active replica proposes, or none; a former active replica has no say."""
         entry = self.checkpoints[creation_id]
         if entry.activation_seq == activation_seq:
-            entry.leader = named if named.session else None
-            self.led[creation_id] = None
+            self.set_leader(entry, named if named.session else None)
             self.dirty[entry.creation_id] = None
             if not entry.leader and not entry.opens:
                 self._begin_retention(entry, now_ns)
+
+    def set_leader(self, entry: CheckpointEntry, leader: NamedLeader | None) -> None:
+        """Name a checkpoint's leader, or none."""
+        entry.leader = leader
+        if leader is None:
+            self.led.pop(entry.creation_id, None)
+        else:
+            self.led[entry.creation_id] = None
 
     def _change_replica(self, number: int, creation_id: int, node_id: str) -> None:
         entry = self.checkpoints.get(creation_id)
@@ -275,7 +280,7 @@ class Directory:
             return  # The checkpoint was lost with all its replicas.
         entry.opens.pop((session, handle), None)
         if client_gone and entry.leader is not None and entry.leader.key == (session, handle):
-            entry.leader = None
+            self.set_leader(entry, None)
         self.dirty[entry.creation_id] = None
         if not entry.opens:
             self._begin_retention(entry, now_ns)
@@ -309,6 +314,7 @@ class Directory:
 
     def _remove(self, creation_id: int) -> None:
         entry = self.checkpoints.pop(creation_id)
+        self.led.pop(creation_id, None)
         self.resident_bytes -= CHECKPOINT_MEMORY_BYTES + len(entry.name)
         if self.names.get(entry.name) == creation_id:
             del self.names[entry.name]

@@ -48,21 +48,27 @@ class Clients:
         self._numbers = itertools.count(1)
         self._operators: dict[int, ClientLink] = {}
         """The operators' tools among the clients."""
+        self._process_descriptors = 0
+        """File descriptors of clients' processes: each takes the place of a client."""
 
-    def connect(self, sink: ClientSink, death_seen: bool = False) -> int:
-        """Number a client's link and report it to the core. `death_seen`: see `ClientConnected`.
+    @property
+    def _used(self) -> int:
+        return len(self.driver.clients) - len(self._operators) + self._process_descriptors
+
+    def connect(self, sink: ClientSink, process: ClientProcess | None = None) -> int:
+        """Number a client's link and report it to the core. `process`: its death will be known.
 
         Raises: HandshakeRejected if there are too many clients.
         """
-        if len(self.driver.clients) - len(self._operators) >= self._clients_max:
+        if self._used + _descriptors(process) >= self._clients_max:
             text = (
                 f"this node has {self._clients_max} clients, which is all that it may have (clients_max, "
                 "ulimit -n)"
             )
             raise HandshakeRejected(codes.NO_RESOURCES, text)
-        return self._add(sink, death_seen)
+        return self._add(sink, process)
 
-    def connect_operator(self, link: "ClientLink") -> int:
+    def connect_operator(self, link: "ClientLink", process: ClientProcess | None) -> int:
         """Number an operator's tool and report it to the core. If there are too many, cut off the oldest."""
         if len(self._operators) >= OPERATORS_MAX:
             oldest, tool = next(iter(self._operators.items()))
@@ -72,20 +78,21 @@ class Clients:
                 "has to go",
             )
             self.on_lost(oldest)
-        number = self._add(link)
+        number = self._add(link, process)
         self._operators[number] = link
         return number
 
-    def _add(self, sink: ClientSink, death_seen: bool = False) -> int:
+    def _add(self, sink: ClientSink, process: ClientProcess | None) -> int:
         number = next(self._numbers)
+        self._process_descriptors += _descriptors(process)
         self.driver.clients[number] = sink
-        self.driver.handle(ClientConnected(number, death_seen))
+        self.driver.handle(ClientConnected(number, process is not None))
         return number
 
     def limits(self) -> Limits:
         """Return how much clients use, and how much they may."""
         return {
-            "clients": (len(self.driver.clients) - len(self._operators), self._clients_max),
+            "clients": (self._used, self._clients_max),
             "client_buffer_bytes": (self.unread.measure(), self.unread.bytes_max),
             "client_frames_bytes": (self.unfinished.buffered_bytes, self.unfinished.bytes_max),
         }
@@ -102,13 +109,17 @@ class Clients:
         """Forget a link and report its loss to the core, once it is known if the client's process is dead."""
         self._operators.pop(number, None)
         forgotten = self.driver.clients.pop(number, None) is not None
-        if process is not None:
-            process.report_death(lambda dead: self._report_loss(number, dead) if forgotten else None)
-        elif forgotten:
-            self._report_loss(number, False)
+        if process is None:
+            if forgotten:
+                self.driver.handle(ClientLost(number, False))
+            return
 
-    def _report_loss(self, number: int, process_dead: bool) -> None:
-        self.driver.handle(ClientLost(number, process_dead))
+        def report(dead: bool) -> None:
+            self._process_descriptors -= _descriptors(process)
+            if forgotten:
+                self.driver.handle(ClientLost(number, dead))
+
+        process.report_death(report)
 
 
 class ClientLink(asyncio.Protocol):
@@ -127,9 +138,14 @@ class ClientLink(asyncio.Protocol):
         self._congested = False
         self._reading_stopped = False
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._process: ClientProcess | None = process_at(transport.get_extra_info("socket"))
-        death_seen = self._process is not None
-        self._number = clients.connect_operator(self) if is_operator else clients.connect(self, death_seen)
+        self._process = process = process_at(transport.get_extra_info("socket"))
+        try:
+            connect = clients.connect_operator if is_operator else clients.connect
+            self._number = connect(self, process)
+        except HandshakeRejected:
+            if process is not None:
+                process.close()
+            raise
         transport.set_write_buffer_limits(high=CLIENT_BUFFER_BYTES)
 
     def data_received(self, data: bytes) -> None:
@@ -240,6 +256,10 @@ class ClientLink(asyncio.Protocol):
         self._clients.counters.clients_cut_off += 1
         self._clients.limited_log.warn(limit, f"{self._description()} was cut off: {why}")
         self._transport.abort()
+
+
+def _descriptors(process: ClientProcess | None) -> int:
+    return 0 if process is None else process.descriptors
 
 
 def _drop(data: bytes | bytearray | memoryview) -> None:

@@ -12,7 +12,7 @@ import struct
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import ClassVar, Final, Protocol
 
 _UCRED: Final = struct.Struct("iII")
 _EXITING: Final = 0x4
@@ -35,11 +35,21 @@ class ClientProcess(Protocol):
     """The process of a client."""
 
     @property
+    def descriptors(self) -> int:
+        """How many file descriptors of this daemon it takes, beside its connection's."""
+
+    @property
     def shown(self) -> str:
         """The process, for a text to people."""
 
     def report_death(self, report: Callable[[bool], None]) -> None:
-        """When its connection has ended: call `report`, now or soon, with True if the process is dead."""
+        """When its connection has ended: call `report`, now or soon, with True if the process is dead.
+
+        It takes no descriptor from then on.
+        """
+
+    def close(self) -> None:
+        """Close its descriptors: its client was refused."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -48,6 +58,7 @@ class Process:
 
     pid: int
     started: str
+    descriptors: ClassVar[int] = 0
 
     @property
     def shown(self) -> str:
@@ -69,11 +80,15 @@ class Process:
         """Report at once."""
         report(self.is_dead())
 
+    def close(self) -> None:
+        """Do nothing: it has no descriptor."""
+
 
 class ForeignProcess:
     """A process that /proc does not show here, by a file descriptor that is readable once it has ended."""
 
     shown = "a process in another namespace"
+    descriptors = 1
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -92,11 +107,15 @@ class ForeignProcess:
             waiting.cancel()
             loop.remove_reader(self._descriptor)
             dead = self.is_dead()
-            os.close(self._descriptor)
+            self.close()
             report(dead)
 
         waiting = loop.call_later(DYING_SECONDS, end)
         loop.add_reader(self._descriptor, end)
+
+    def close(self) -> None:
+        """Close its descriptor."""
+        os.close(self._descriptor)
 
 
 def process_at(sock: socket.socket | None) -> Process | ForeignProcess | None:
