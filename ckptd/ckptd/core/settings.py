@@ -18,9 +18,11 @@ class FeatureLevel(IntEnum):
     """What nodes understand whose heartbeats name no level."""
     TAKEOVER = 1
     """Versions of sections, and conditions of updates."""
+    TABLE = 2
+    """Sections that expire after a time, and checkpoints that are resized."""
 
 
-NEWEST: Final = FeatureLevel.TAKEOVER
+NEWEST: Final = FeatureLevel.TABLE
 """The level of this version."""
 
 EVERY_NODE_MUST: Final = (
