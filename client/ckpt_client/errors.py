@@ -16,7 +16,7 @@
 In both families `e[0]` is the code, as programs written for Python 2 expect.
 """
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from ckpt_protocol import codes
 from ckpt_protocol.codes import SaAisErrorT, code_name
@@ -74,26 +74,171 @@ class SaAisError(SystemError):
         return f"{name}: {self.text}" if self.text else name
 
 
+class SaAisErrLibrary(SaAisError):
+    """SA_AIS_ERR_LIBRARY (2)."""
+
+
+class SaAisErrVersion(SaAisError):
+    """SA_AIS_ERR_VERSION (3)."""
+
+
+class SaAisErrInit(SaAisError):
+    """SA_AIS_ERR_INIT (4)."""
+
+
+class SaAisErrTimeout(SaAisError):
+    """SA_AIS_ERR_TIMEOUT (5)."""
+
+
+class SaAisErrTryAgain(SaAisError):
+    """SA_AIS_ERR_TRY_AGAIN (6)."""
+
+
+class SaAisErrInvalidParam(SaAisError):
+    """SA_AIS_ERR_INVALID_PARAM (7)."""
+
+
+class SaAisErrNoMemory(SaAisError):
+    """SA_AIS_ERR_NO_MEMORY (8)."""
+
+
+class SaAisErrBadHandle(SaAisError):
+    """SA_AIS_ERR_BAD_HANDLE (9)."""
+
+
+class SaAisErrBusy(SaAisError):
+    """SA_AIS_ERR_BUSY (10)."""
+
+
+class SaAisErrAccess(SaAisError):
+    """SA_AIS_ERR_ACCESS (11)."""
+
+
+class SaAisErrNotExist(SaAisError):
+    """SA_AIS_ERR_NOT_EXIST (12)."""
+
+
+class SaAisErrNameTooLong(SaAisError):
+    """SA_AIS_ERR_NAME_TOO_LONG (13)."""
+
+
+class SaAisErrExist(SaAisError):
+    """SA_AIS_ERR_EXIST (14)."""
+
+
+class SaAisErrNoSpace(SaAisError):
+    """SA_AIS_ERR_NO_SPACE (15)."""
+
+
+class SaAisErrInterrupt(SaAisError):
+    """SA_AIS_ERR_INTERRUPT (16)."""
+
+
+class SaAisErrNameNotFound(SaAisError):
+    """SA_AIS_ERR_NAME_NOT_FOUND (17)."""
+
+
+class SaAisErrNoResources(SaAisError):
+    """SA_AIS_ERR_NO_RESOURCES (18)."""
+
+
+class SaAisErrNotSupported(SaAisError):
+    """SA_AIS_ERR_NOT_SUPPORTED (19)."""
+
+
+class SaAisErrBadOperation(SaAisError):
+    """SA_AIS_ERR_BAD_OPERATION (20)."""
+
+
+class SaAisErrFailedOperation(SaAisError):
+    """SA_AIS_ERR_FAILED_OPERATION (21)."""
+
+
+class SaAisErrMessageError(SaAisError):
+    """SA_AIS_ERR_MESSAGE_ERROR (22)."""
+
+
+class SaAisErrQueueFull(SaAisError):
+    """SA_AIS_ERR_QUEUE_FULL (23)."""
+
+
+class SaAisErrQueueNotAvailable(SaAisError):
+    """SA_AIS_ERR_QUEUE_NOT_AVAILABLE (24)."""
+
+
+class SaAisErrBadFlags(SaAisError):
+    """SA_AIS_ERR_BAD_FLAGS (25)."""
+
+
+class SaAisErrTooBig(SaAisError):
+    """SA_AIS_ERR_TOO_BIG (26)."""
+
+
+class SaAisErrNoSections(SaAisError):
+    """SA_AIS_ERR_NO_SECTIONS (27)."""
+
+
+class SaAisErrNoOp(SaAisError):
+    """SA_AIS_ERR_NO_OP (28)."""
+
+
+class SaAisErrRepairPending(SaAisError):
+    """SA_AIS_ERR_REPAIR_PENDING (29)."""
+
+
+class SaAisErrNoBindings(SaAisError):
+    """SA_AIS_ERR_NO_BINDINGS (30)."""
+
+
+class SaAisErrUnavailable(SaAisError):
+    """SA_AIS_ERR_UNAVAILABLE (31)."""
+
+
+class SaAisErrCampaignErrorDetected(SaAisError):
+    """SA_AIS_ERR_CAMPAIGN_ERROR_DETECTED (32)."""
+
+
+class SaAisErrCampaignProcFailed(SaAisError):
+    """SA_AIS_ERR_CAMPAIGN_PROC_FAILED (33)."""
+
+
+class SaAisErrCampaignCanceled(SaAisError):
+    """SA_AIS_ERR_CAMPAIGN_CANCELED (34)."""
+
+
+class SaAisErrCampaignFailed(SaAisError):
+    """SA_AIS_ERR_CAMPAIGN_FAILED (35)."""
+
+
+class SaAisErrCampaignSuspended(SaAisError):
+    """SA_AIS_ERR_CAMPAIGN_SUSPENDED (36)."""
+
+
+class SaAisErrCampaignSuspending(SaAisError):
+    """SA_AIS_ERR_CAMPAIGN_SUSPENDING (37)."""
+
+
+class SaAisErrAccessDenied(SaAisError):
+    """SA_AIS_ERR_ACCESS_DENIED (38)."""
+
+
+class SaAisErrNotReady(SaAisError):
+    """SA_AIS_ERR_NOT_READY (39)."""
+
+
+class SaAisErrDeployment(SaAisError):
+    """SA_AIS_ERR_DEPLOYMENT (40)."""
+
+
 def _class_name(code: SaAisErrorT) -> str:
     words = code.name.removeprefix("SA_AIS_").split("_")
     return "SaAis" + "".join(word.capitalize() for word in words)
 
 
 ERROR_CLASSES: Final[dict[int, type[SaAisError]]] = {
-    code: type(
-        _class_name(code), (SaAisError,), {"__doc__": f"{code.name} ({code.value}).", "__module__": __name__}
-    )
-    for code in SaAisErrorT
-    if code != codes.OK
+    code: globals()[_class_name(code)] for code in SaAisErrorT if code != codes.OK
 }
 """The subclass of each code."""
-
-globals().update({generated.__name__: generated for generated in ERROR_CLASSES.values()})
-
-
-def __getattr__(name: str) -> type[SaAisError]:
-    """Tell type checkers that the generated classes exist; at run time only missing names arrive here."""
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def error_of(code: int, text: str = "", index: int = -1, detail: Any = None) -> SaAisError:
@@ -107,22 +252,14 @@ def error_of(code: int, text: str = "", index: int = -1, detail: Any = None) -> 
     )
 
 
-if TYPE_CHECKING:
-    _NotExist = SaAisError
-    _Access = SaAisError
-else:
-    _NotExist = ERROR_CLASSES[codes.NOT_EXIST]
-    _Access = ERROR_CLASSES[codes.ACCESS]
-
-
-class CheckpointEnded(_NotExist):
+class CheckpointEnded(SaAisErrNotExist):
     """NOT_EXIST: the checkpoint ended while the table had no session.
 
     The table's next call opens it as the constructor did.
     """
 
 
-class LeadershipEnded(_Access):
+class LeadershipEnded(SaAisErrAccess):
     """ACCESS: the handle leads no more, and the program has not left the leadership yet."""
 
 

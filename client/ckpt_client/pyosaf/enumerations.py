@@ -38,6 +38,9 @@ class Enumeration:
             return lookup[name]
         raise AttributeError(name)
 
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self.lookup]
+
     def whatis(self, value: int) -> str:
         """Return the name of a number, or 'UNKNOWN_ENUM'."""
         return self.reverse_lookup.get(value, "UNKNOWN_ENUM")

@@ -1,0 +1,100 @@
+"""ASP's `aspCheckpoint` on ckptd: `Table`, `CheckpointError` and the SA Forum's constants."""
+
+from typing import Final
+
+from ckpt_client.errors import CheckpointError
+from ckpt_client.table import Table
+from ckpt_protocol import constants
+from ckpt_protocol.constants import *  # noqa: F403
+
+__all__ = [
+    "SA_AIS_ERR_ACCESS",
+    "SA_AIS_ERR_ACCESS_DENIED",
+    "SA_AIS_ERR_BAD_FLAGS",
+    "SA_AIS_ERR_BAD_HANDLE",
+    "SA_AIS_ERR_BAD_OPERATION",
+    "SA_AIS_ERR_BUSY",
+    "SA_AIS_ERR_CAMPAIGN_CANCELED",
+    "SA_AIS_ERR_CAMPAIGN_ERROR_DETECTED",
+    "SA_AIS_ERR_CAMPAIGN_FAILED",
+    "SA_AIS_ERR_CAMPAIGN_PROC_FAILED",
+    "SA_AIS_ERR_CAMPAIGN_SUSPENDED",
+    "SA_AIS_ERR_CAMPAIGN_SUSPENDING",
+    "SA_AIS_ERR_DEPLOYMENT",
+    "SA_AIS_ERR_EXIST",
+    "SA_AIS_ERR_FAILED_OPERATION",
+    "SA_AIS_ERR_INIT",
+    "SA_AIS_ERR_INTERRUPT",
+    "SA_AIS_ERR_INVALID_PARAM",
+    "SA_AIS_ERR_LIBRARY",
+    "SA_AIS_ERR_MESSAGE_ERROR",
+    "SA_AIS_ERR_NAME_NOT_FOUND",
+    "SA_AIS_ERR_NAME_TOO_LONG",
+    "SA_AIS_ERR_NOT_EXIST",
+    "SA_AIS_ERR_NOT_READY",
+    "SA_AIS_ERR_NOT_SUPPORTED",
+    "SA_AIS_ERR_NO_BINDINGS",
+    "SA_AIS_ERR_NO_MEMORY",
+    "SA_AIS_ERR_NO_OP",
+    "SA_AIS_ERR_NO_RESOURCES",
+    "SA_AIS_ERR_NO_SECTIONS",
+    "SA_AIS_ERR_NO_SPACE",
+    "SA_AIS_ERR_QUEUE_FULL",
+    "SA_AIS_ERR_QUEUE_NOT_AVAILABLE",
+    "SA_AIS_ERR_REPAIR_PENDING",
+    "SA_AIS_ERR_TIMEOUT",
+    "SA_AIS_ERR_TOO_BIG",
+    "SA_AIS_ERR_TRY_AGAIN",
+    "SA_AIS_ERR_UNAVAILABLE",
+    "SA_AIS_ERR_VERSION",
+    "SA_AIS_OK",
+    "CheckpointError",
+    "Table",
+]
+__all__ += constants.__all__
+
+# Plain numbers, as in ASP. A test compares them with `SaAisErrorT`.
+SA_AIS_OK: Final = 1
+SA_AIS_ERR_LIBRARY: Final = 2
+SA_AIS_ERR_VERSION: Final = 3
+SA_AIS_ERR_INIT: Final = 4
+SA_AIS_ERR_TIMEOUT: Final = 5
+SA_AIS_ERR_TRY_AGAIN: Final = 6
+SA_AIS_ERR_INVALID_PARAM: Final = 7
+SA_AIS_ERR_NO_MEMORY: Final = 8
+SA_AIS_ERR_BAD_HANDLE: Final = 9
+SA_AIS_ERR_BUSY: Final = 10
+SA_AIS_ERR_ACCESS: Final = 11
+SA_AIS_ERR_NOT_EXIST: Final = 12
+SA_AIS_ERR_NAME_TOO_LONG: Final = 13
+SA_AIS_ERR_EXIST: Final = 14
+SA_AIS_ERR_NO_SPACE: Final = 15
+SA_AIS_ERR_INTERRUPT: Final = 16
+SA_AIS_ERR_NAME_NOT_FOUND: Final = 17
+SA_AIS_ERR_NO_RESOURCES: Final = 18
+SA_AIS_ERR_NOT_SUPPORTED: Final = 19
+SA_AIS_ERR_BAD_OPERATION: Final = 20
+SA_AIS_ERR_FAILED_OPERATION: Final = 21
+SA_AIS_ERR_MESSAGE_ERROR: Final = 22
+SA_AIS_ERR_QUEUE_FULL: Final = 23
+SA_AIS_ERR_QUEUE_NOT_AVAILABLE: Final = 24
+SA_AIS_ERR_BAD_FLAGS: Final = 25
+SA_AIS_ERR_TOO_BIG: Final = 26
+SA_AIS_ERR_NO_SECTIONS: Final = 27
+SA_AIS_ERR_NO_OP: Final = 28
+SA_AIS_ERR_REPAIR_PENDING: Final = 29
+SA_AIS_ERR_NO_BINDINGS: Final = 30
+SA_AIS_ERR_UNAVAILABLE: Final = 31
+SA_AIS_ERR_CAMPAIGN_ERROR_DETECTED: Final = 32
+SA_AIS_ERR_CAMPAIGN_PROC_FAILED: Final = 33
+SA_AIS_ERR_CAMPAIGN_CANCELED: Final = 34
+SA_AIS_ERR_CAMPAIGN_FAILED: Final = 35
+SA_AIS_ERR_CAMPAIGN_SUSPENDED: Final = 36
+SA_AIS_ERR_CAMPAIGN_SUSPENDING: Final = 37
+SA_AIS_ERR_ACCESS_DENIED: Final = 38
+SA_AIS_ERR_NOT_READY: Final = 39
+SA_AIS_ERR_DEPLOYMENT: Final = 40
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
