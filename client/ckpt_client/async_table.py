@@ -69,7 +69,7 @@ class AsyncTable(AsyncLeadingTable):
         The arguments are those of `Table`.
         """
         try:
-            timeout_ns = table_requests.default_timeout_in_ns(timeout)
+            timeout_ns = table_requests.timeout_in_ns(timeout)
             limits = (max_sections, max_section_size_bytes, max_section_id_size_bytes)
             opening = table_requests.open_parameters(name, *limits, flags, retention_ms, read_only)
             connection = AsyncConnection.shared(address, cluster, key, follow_active)

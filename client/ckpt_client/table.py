@@ -40,7 +40,8 @@ class Table(LeadingTable):
     `flags` (or `flagsp`) is one of SA_CKPT_WR_ALL_REPLICAS, _WR_ACTIVE_REPLICA, _WR_ACTIVE_REPLICA_WEAK,
     optionally with SA_CKPT_CHECKPOINT_COLLOCATED. `retentionMs` is how long the checkpoint is kept while no
     program has it open; SA_TIME_MAX keeps it for ever. `read_only` opens an existing checkpoint for reading.
-    `timeout` (seconds; None: no limit) is the time-out of every call to which you give no other. For
+    `timeout` is the time-out of every call to which you give no other, in seconds; None is 10, `math.inf` no
+    limit. The constructor is such a call: it waits while no daemon listens, or none serves yet. For
     `address`, `cluster`, `key` and `follow_active` see `Connection`.
 
     A table does nothing between its calls. If its node is lost during a pause that is longer than the
@@ -56,6 +57,7 @@ class Table(LeadingTable):
     """
 
     _auto_activate: ClassVar[bool] = True
+    _waits: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -80,7 +82,7 @@ class Table(LeadingTable):
     ) -> None:
         self.ckptName = name
         try:
-            timeout_ns = table_requests.default_timeout_in_ns(timeout)
+            timeout_ns = table_requests.timeout_in_ns(timeout)
             opening = table_requests.open_parameters(
                 name,
                 table_requests.one_of(maxRows, maxSections),
@@ -93,7 +95,7 @@ class Table(LeadingTable):
             if isinstance(address, Iterator):
                 address = list(address)  # `track` reads it a second time.
             self._endpoint = address, cluster, key, follow_active
-            connection = _connection_class(keep_alive)(*self._endpoint)
+            connection = _connection_class(keep_alive)(*self._endpoint, self._waits)
         except SaAisError as error:
             raise CheckpointError(error, f"cannot open checkpoint {name!r}: {error.text}") from None
         super().__init__(Operations(name, opening, timeout_ns), connection, keep_alive)

@@ -7,9 +7,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from ckpt_client import Connection, Table
+from ckpt_client import Connection
 from ckptctl import leader_view, operator_verbs, render, revocation
 from ckptctl.options import keeps_options, print_json, takes_access
+from ckptctl.prompt_table import PromptTable
 from ckptctl.queries import describe, describe_checkpoints
 from ckptctl.settings import Access
 from ckptctl.text_format import parse_bytes, parse_duration, show_bytes, typed_bytes
@@ -143,7 +144,7 @@ def ls(access: Access) -> None:
 def show_checkpoint(access: Access, name: Name) -> None:
     """Show a checkpoint: attributes, replicas, sections."""
     checkpoint, shown = _name(name)
-    with Table(checkpoint, read_only=True, timeout=access.timeout, **access.client_arguments) as table:
+    with PromptTable(checkpoint, read_only=True, timeout=access.timeout, **access.client_arguments) as table:
         table_status, sections = table.status(), list(table.sections())
     if access.as_json:
         print_json(render.checkpoint_json(shown, table_status, sections))
@@ -157,7 +158,7 @@ def get(access: Access, name: Name, key: Key) -> None:
     """Print a section's value, byte by byte and unchanged."""
     checkpoint, shown = _name(name)
     section_id = _bytes(key)
-    with Table(checkpoint, read_only=True, timeout=access.timeout, **access.client_arguments) as table:
+    with PromptTable(checkpoint, read_only=True, timeout=access.timeout, **access.client_arguments) as table:
         value = table[section_id]
     if access.as_json:
         print_json(render.value_json(shown, section_id, value))
@@ -179,7 +180,7 @@ def put(
     checkpoint, shown = _name(name)
     section_id = _bytes(key)
     content = sys.stdin.buffer.read() if value == "-" else typed_bytes(value)
-    with Table(checkpoint, timeout=access.timeout, **access.client_arguments) as table:
+    with PromptTable(checkpoint, timeout=access.timeout, **access.client_arguments) as table:
         table.Write(section_id, content)
     if access.as_json:
         print_json({"name": shown, "key": show_bytes(section_id), "size_bytes": len(content)})
@@ -191,7 +192,7 @@ def delete(access: Access, name: Name, key: Key) -> None:
     """Delete a section; one that is missing is an error."""
     checkpoint, shown = _name(name)
     section_id = _bytes(key)
-    with Table(checkpoint, timeout=access.timeout, **access.client_arguments) as table:
+    with PromptTable(checkpoint, timeout=access.timeout, **access.client_arguments) as table:
         del table[section_id]
     if access.as_json:
         print_json({"name": shown, "key": show_bytes(section_id), "deleted": True})
@@ -202,7 +203,7 @@ def delete(access: Access, name: Name, key: Key) -> None:
 def unlink(access: Access, name: Name) -> None:
     """Free a checkpoint's name; its data is deleted once no client has it open."""
     checkpoint, shown = _name(name)
-    connection = Connection(**access.client_arguments)
+    connection = Connection(**access.client_arguments, waits=False)
     try:
         connection.unlink(checkpoint, access.timeout)
     finally:
@@ -287,7 +288,7 @@ def leader(
     no; 2 for a wrong command line, or if --revoke finds no terminal to ask.
     """
     checkpoint, shown = _name(name)
-    with Table(checkpoint, read_only=True, timeout=access.timeout, **access.client_arguments) as table:
+    with PromptTable(checkpoint, read_only=True, timeout=access.timeout, **access.client_arguments) as table:
         history = table.leadership_history()
     if revoke:
         revocation.revoke(access, checkpoint, shown, history, yes)

@@ -46,7 +46,7 @@ def revoke(access: Access, checkpoint: str, shown: str, history: LeadershipHisto
     print(f"  Next: {show_program(first[0]) if first else 'no program waits'}.", file=sys.stderr)
     ask_to_continue(yes)
     token, limit = _token(leader.token), TimeLimit(access.timeout, 0)
-    connection = Connection(**access.client_arguments)
+    connection = Connection(**access.client_arguments, waits=False)
     try:
         flags = SA_CKPT_CHECKPOINT_READ | SA_CKPT_CHECKPOINT_WRITE
         opening = open_creation(pack_body([checkpoint.encode(), flags, None, True]), token.creation_id)

@@ -22,9 +22,14 @@ class Dialogue:
     """One session with `addresses`; the test sets `now_ns`."""
 
     def __init__(
-        self, addresses: str = f"{A},{B}", key: bytes = b"", service_key: bytes = b"", follows: bool = False
+        self,
+        addresses: str = f"{A},{B}",
+        key: bytes = b"",
+        service_key: bytes = b"",
+        follows: bool = False,
+        waits: bool = True,
     ) -> None:
-        self.session = Session(77, parse_addresses(addresses), Identity("", key), follows)
+        self.session = Session(77, parse_addresses(addresses), Identity("", key), follows, waits)
         self.service = Identity("test", service_key, "a", 1)
         self.now_ns = 1000 * SECOND_NS
 

@@ -207,7 +207,8 @@ def test_the_standby_takes_over_from_the_active(start: Start, service: FakeServi
 
 
 def test_the_examples_say_what_is_wrong_without_a_daemon() -> None:
-    done = run("unix:///nowhere/ckptd.sock", ROOT / "examples" / "counter.py", "1")
+    # (They wait 10 s for one that may still start, but not at a host that cannot exist.)
+    done = run("tcp://no..such..host:1", ROOT / "examples" / "counter.py", "1")
     assert done.returncode == 1
     assert "SA_AIS_ERR_UNAVAILABLE" in done.stdout + done.stderr
 

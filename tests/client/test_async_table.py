@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import math
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -129,9 +130,10 @@ async def test_unlink_leaves_a_successor_of_the_name_alone(start: Start) -> None
 
 async def test_a_table_without_a_time_out_waits_as_long_as_it_takes(start: Start) -> None:
     url = start().url
-    async with await AsyncTable.open("x", 9, 100, 9, address=url, timeout=None) as table:
+    async with await AsyncTable.open("x", 9, 100, 9, address=url, timeout=math.inf) as table:
         await table.write("k", "v")
         assert await table.read("k", timeout=None) == b"v"
+        assert await table.read("k", timeout=math.inf) == b"v"
         await table.unlink()
     for wrong in (0, -1, "1", True, float("nan")):
         await refusal(codes.INVALID_PARAM, AsyncTable.open("x", address=url, timeout=wrong))  # type: ignore[arg-type]
@@ -146,8 +148,10 @@ async def test_many_tasks_travel_together(start: Start, service: FakeService) ->
 
 
 async def test_an_address_without_a_listener_is_unavailable_and_leaves_nothing() -> None:
-    error = await refusal(codes.UNAVAILABLE, AsyncTable.open("x", 1, 1, 1, address="unix:///nowhere/s"))
+    opening = AsyncTable.open("x", 1, 1, 1, address="unix:///nowhere/s", timeout=0.05)
+    error = await refusal(codes.UNAVAILABLE, opening)
     assert "unix:///nowhere/s" in str(error) and "ckptd --node-id a" in str(error)
+    await asyncio.sleep(0)  # What tried to connect is cancelled in the loop's next turn.
     assert_loop_is_clean()
 
 

@@ -134,7 +134,7 @@ def test_no_daemon_is_an_error_that_names_the_address_and_how_to_start_one(addre
         taken.bind(("127.0.0.1", 0))
         url = address.format(port=taken.getsockname()[1])
         with pytest.raises(CheckpointError) as caught:
-            Table("x", 1, 1, 1, address=url)
+            Table("x", 1, 1, 1, address=url, timeout=0.05)
     assert caught.value.code == codes.UNAVAILABLE
     assert url in str(caught.value)
     assert "ckptd --node-id a --listen 127.0.0.1:7301" in str(caught.value)
@@ -146,7 +146,7 @@ def test_no_daemon_at_the_default_socket_names_every_place(monkeypatch: pytest.M
         "ckpt_client.session.address._default_paths", lambda: ["/nowhere/a.sock", "/nowhere/b.sock"]
     )
     with pytest.raises(CheckpointError) as caught:
-        Table("x", 1, 1, 1)
+        Table("x", 1, 1, 1, timeout=0.05)
     assert "/nowhere/a.sock" in str(caught.value) and "/nowhere/b.sock" in str(caught.value)
 
 

@@ -1,6 +1,7 @@
 """Tables that end while their node is silent, while threads use them, or after a long pause."""
 
 import asyncio
+import math
 import os
 import subprocess
 import sys
@@ -34,8 +35,8 @@ def serves_no_open(node: FakeNode, link: FakeLink, frame: Frame) -> bool:
     return frame.kind in (Kind.OPEN, Kind.DETACH)
 
 
-@pytest.mark.parametrize("timeout", [None, 60.0])
-def test_closing_a_table_ends_what_another_thread_waits_for(timeout: float | None, start: Start) -> None:
+@pytest.mark.parametrize("timeout", [math.inf, 60.0])
+def test_closing_a_table_ends_what_another_thread_waits_for(timeout: float, start: Start) -> None:
     """It waited for that call to end: for ever, if the call had no time-out and no node served."""
     node = start()
     table = Table("x", 9, 100, 9, address=node.url, timeout=timeout)

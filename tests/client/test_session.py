@@ -1,17 +1,20 @@
 """The session core: requests, repetitions, fail-over and time-outs, as scenarios without a clock."""
 
+from collections.abc import Callable
+
 import pytest
 from tests.client.dialogue import BODY, NONCE, SECOND_NS, A, B, C, Dialogue, outcome
 
 from ckpt_client.session.address import parse_address
 from ckpt_client.session.attachment import RESEND_NS, SessionState
 from ckpt_client.session.call import MILLISECOND_NS, TRY_AGAIN_MIN_NS
+from ckpt_client.session.endpoints import PAUSE_MAX_NS, Outlook
 from ckpt_client.session.link_and_fail_over import LEAVE_STUCK_NODE_NS
 from ckpt_client.session.node_silence import DEAD_AFTER_NS, HASTE_NS, KEEP_UP_NS, PING_AFTER_NS, STALE_NS
 from ckpt_protocol import codes
 from ckpt_protocol.body_codec import pack_body, unpack_body
 from ckpt_protocol.framing import encode_frame
-from ckpt_protocol.handshake import HandshakeRejected
+from ckpt_protocol.handshake import HandshakeRejected, Identity
 from ckpt_protocol.messages import Kind, answer_error, answer_ok, encode_answer
 
 
@@ -70,20 +73,103 @@ def test_a_refused_key_at_one_node_lets_the_other_be_tried() -> None:
     assert talk.session.address == parse_address(B)
 
 
-def test_nothing_listens_anywhere_is_unavailable_at_once_and_says_how_to_start() -> None:
+def nobody_listens(talk: Dialogue) -> None:
+    """The next connection is refused."""
+    talk.now_ns = max(talk.now_ns, talk.session.connect_ns)
+    talk.session.lose_link(talk.now_ns, "no daemon listens", Outlook.NOT_YET)
+
+
+def refuse_key(talk: Dialogue) -> None:
+    """The next daemon has another key."""
+    talk.service = Identity("test", b"another key", "a", 1)
+    talk.connect()
+
+
+def meet_stranger(talk: Dialogue) -> None:
+    """What listens at the next address is no ckptd."""
+    talk.session.open_link(NONCE, talk.now_ns)
+    talk.receive(b"HTTP/1.1 400 Bad Request\r\nServer: something else\r\n\r\n")
+
+
+def test_while_nothing_listens_anywhere_a_call_tries_again_after_growing_pauses() -> None:
+    """A table failed at once if it was created while its daemons were still starting."""
     talk = Dialogue()
     call = talk.update()
-    talk.session.lose_link(talk.now_ns, "no daemon listens", final=True)
-    assert outcome(call) is None
-    talk.session.lose_link(talk.now_ns, "no daemon listens", final=True)
+    pauses = []
+    for _ in range(8):
+        nobody_listens(talk)
+        nobody_listens(talk)
+        assert outcome(call) is None
+        pauses.append(talk.session.connect_ns - talk.now_ns)
+    assert pauses == sorted(pauses) and pauses[0] < pauses[-1] == PAUSE_MAX_NS
+    talk.attach()
+    (request,) = talk.requests()
+    talk.answer(request.a)
+    assert outcome(call) == codes.OK
+
+
+def test_nothing_listened_until_the_time_out_is_unavailable_and_says_how_to_start() -> None:
+    talk = Dialogue()
+    call = talk.update(SECOND_NS)
+    nobody_listens(talk)
+    nobody_listens(talk)
+    talk.wait(SECOND_NS)
     assert outcome(call) == codes.UNAVAILABLE
     assert A in call.text and B in call.text and "ckptd --node-id a --listen 127.0.0.1:7301" in call.text
 
 
-def test_after_such_a_verdict_the_next_call_tries_again() -> None:
+def test_a_session_that_does_not_wait_is_unavailable_at_once_where_nothing_listens() -> None:
+    talk = Dialogue(waits=False)
+    call = talk.update()
+    nobody_listens(talk)
+    assert outcome(call) is None
+    nobody_listens(talk)
+    assert outcome(call) == codes.UNAVAILABLE
+    assert A in call.text and B in call.text and "ckptd --node-id a --listen 127.0.0.1:7301" in call.text
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_the_successor_of_a_session_waits_as_it_did(waits: bool) -> None:
+    assert Dialogue(A, waits=waits).session.successor(78).waits is waits
+
+
+def test_a_question_to_any_node_is_unavailable_at_once_where_nothing_listens() -> None:
+    """saCkptInitialize asks one, and has no time-out. What needs the session waits on."""
     talk = Dialogue(A)
+    question, call = talk.session.begin(Kind.PING, 0, BODY, talk.now_ns, SECOND_NS), talk.update()
+    nobody_listens(talk)
+    assert outcome(question) == codes.UNAVAILABLE
+    assert outcome(call) is None
+
+
+@pytest.mark.parametrize("hopeless", [refuse_key, meet_stranger])
+@pytest.mark.parametrize("at_first", [True, False])
+def test_what_no_wait_will_change_fails_once_every_address_was_tried(
+    hopeless: Callable[[Dialogue], None], at_first: bool
+) -> None:
+    """A wrong key is wrong at every node. Where one other program listens, a daemon may still start elsewhere."""
+    talk = Dialogue()
+    call = talk.update()
+    for befall in (hopeless, nobody_listens) if at_first else (nobody_listens, hopeless):
+        assert outcome(call) is None
+        befall(talk)
+    assert outcome(call) == (codes.ACCESS if hopeless is refuse_key else None)
+
+
+def test_where_only_a_witness_listens_a_node_may_still_start() -> None:
+    talk = Dialogue()
+    call = talk.update()
+    talk.connect()
+    (attach,) = talk.sent()
+    talk.answer(attach.a, answer_error(codes.UNAVAILABLE, "this node is a witness"))
+    nobody_listens(talk)
+    assert outcome(call) is None
+
+
+def test_after_such_a_verdict_the_next_call_tries_again() -> None:
+    talk = Dialogue(A, waits=False)
     talk.update()
-    talk.session.lose_link(talk.now_ns, "no daemon listens", final=True)
+    talk.session.lose_link(talk.now_ns, "no daemon listens", Outlook.NOT_YET)
     again = talk.update()
     assert outcome(again) is None
     talk.attach()
@@ -95,8 +181,7 @@ def test_after_such_a_verdict_the_next_call_tries_again() -> None:
 def test_something_else_listens_is_unavailable_and_says_so() -> None:
     talk = Dialogue(A)
     call = talk.update()
-    talk.session.open_link(NONCE, talk.now_ns)
-    talk.receive(b"HTTP/1.1 400 Bad Request\r\nServer: something else\r\n\r\n")
+    meet_stranger(talk)
     assert outcome(call) == codes.UNAVAILABLE
     assert "not a ckptd" in call.text
 

@@ -1,6 +1,7 @@
 """`Table` over real sockets against a small service: every name of ASP's table, and Python's."""
 
 import logging
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -470,9 +471,10 @@ def test_unlink_leaves_a_successor_of_the_name_alone(table: Table, node: FakeNod
 
 
 def test_a_table_without_a_time_out_waits_as_long_as_it_takes(node: FakeNode) -> None:
-    with Table("x", 9, 100, 9, address=node.url, timeout=None) as table:
+    with Table("x", 9, 100, 9, address=node.url, timeout=math.inf) as table:
         table.Write("k", "v")
         assert table.Read("k", timeout=None) == b"v"
+        assert table.Read("k", timeout=math.inf) == b"v"
         table.unlink()
     for wrong in (0, -1, "1", True, float("nan")):
         refusal(codes.INVALID_PARAM, Table, "x", address=node.url, timeout=wrong)

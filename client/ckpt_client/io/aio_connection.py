@@ -26,6 +26,7 @@ from ckpt_client.session.address import Address
 from ckpt_client.session.affinity import endpoint_of
 from ckpt_client.session.attachment import SessionState
 from ckpt_client.session.call import NEVER_NS, Call
+from ckpt_client.session.endpoints import Outlook
 from ckpt_client.session.node_silence import PING_AFTER_NS
 from ckpt_client.session.notices import Notices
 from ckpt_client.session.session import Session
@@ -231,14 +232,14 @@ class AsyncConnection(MovingConnection, AsyncServiceCalls):
         self._pump()
 
     def _link_lost(self, link: PresentLink, error: Exception | None) -> None:
-        why, final = explain_failure(error) if error else ("the daemon closed the connection", False)
+        why, outlook = explain_failure(error) if error else ("the daemon closed the connection", Outlook.OPEN)
         if isinstance(link, SecondLink) and link is self._second:
             link.move.fail(why)
             self._advance_move(link)
         if link is not self._link:
             return
         self._drop_transport()
-        self._session.lose_link(_monotonic_ns(), why, final)
+        self._session.lose_link(_monotonic_ns(), why, outlook)
         self._pump()
 
     def _drop_transport(self) -> None:
@@ -351,8 +352,7 @@ class AsyncConnection(MovingConnection, AsyncServiceCalls):
                 except TimeoutError:
                     session.lose_link(_monotonic_ns(), "no connection within the time limit")
                 except (OSError, ValueError) as error:
-                    why, final = explain_failure(error)
-                    session.lose_link(_monotonic_ns(), why, final)
+                    session.lose_link(_monotonic_ns(), *explain_failure(error))
                 else:
                     self._link, self._transport = link, transport
                     self._untaken = 0

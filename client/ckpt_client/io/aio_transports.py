@@ -5,7 +5,7 @@ import contextlib
 from typing import Any
 
 from ckpt_client.io.connecting import resolve_in_thread
-from ckpt_client.session.address import Address
+from ckpt_client.session.address import Address, check_owner
 
 
 class Link(asyncio.Protocol, asyncio.DatagramProtocol):
@@ -20,6 +20,7 @@ async def open_transport(
     Raises: OSError, ValueError for an invalid host name.
     """
     if address.scheme == "unix":
+        check_owner(address)
         transport, _ = await loop.create_unix_connection(lambda: link, address.host)
         return transport
     failure: OSError = ConnectionError("the host has no address")

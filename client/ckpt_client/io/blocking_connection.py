@@ -20,17 +20,17 @@ from ckpt_client.errors import SaAisError, error_of
 from ckpt_client.io.connecting import LARGE_BYTES, connect_socket, explain_failure, untaken_bytes
 from ckpt_client.io.service_calls import ServiceCalls
 from ckpt_client.session import goodbyes, table_requests
-from ckpt_client.session.address import choose_addresses, choose_key, is_given
-from ckpt_client.session.affinity import wants_affinity
+from ckpt_client.session.affinity import endpoint_of
 from ckpt_client.session.attachment import SessionState
 from ckpt_client.session.call import Call
+from ckpt_client.session.endpoints import Outlook
 from ckpt_client.session.node_silence import DEAD_AFTER_NS, PING_AFTER_NS
 from ckpt_client.session.notices import Notices
 from ckpt_client.session.planned_move import MOVE_LIMIT_NS, MOVE_QUIESCE_NS, MoveState, PlannedMove
 from ckpt_client.session.session import Session
 from ckpt_protocol import codes
 from ckpt_protocol.framing import HEADER, HEADER_BYTES, LENGTH_BYTES, Frame
-from ckpt_protocol.handshake import NONCE_BYTES, Identity
+from ckpt_protocol.handshake import NONCE_BYTES
 from ckpt_protocol.limits import FRAME_BYTES_MAX
 from ckpt_protocol.messages import Kind
 
@@ -64,6 +64,7 @@ class Connection(ServiceCalls):
     * `key`: the cluster's key. None takes `CKPTD_KEY`.
     * `follow_active`: whether the session moves to the node whose replica orders its updates. None means
       that it does if several addresses are given (see `affinity`).
+    * `waits`: whether a call waits, within its time-out, until a daemon listens at an address.
 
     Nothing is sent before the first call.
 
@@ -76,10 +77,10 @@ class Connection(ServiceCalls):
         cluster: str = "",
         key: str | bytes | None = None,
         follow_active: bool | None = None,
+        waits: bool = True,
     ) -> None:
-        self._addresses = choose_addresses(address)
-        self._identity = Identity(cluster, choose_key(key))
-        self._follows = wants_affinity(follow_active, self._addresses, is_given(address))
+        self._reached = endpoint_of(address, cluster, key, follow_active)
+        self._waits = waits
         self._start()
         _connections.add(self)
 
@@ -88,7 +89,7 @@ class Connection(ServiceCalls):
         self._lock = threading.RLock()
         self._owner_thread = 0
         self._consistent = True
-        self._session = Session(secrets.randbits(62) + 1, self._addresses, self._identity, self._follows)
+        self._session = Session(secrets.randbits(62) + 1, *self._reached, self._waits)
         self._socket: socket.socket | None = None
         self._poller = select.poll()
         self._datagram = False
@@ -307,8 +308,7 @@ class Connection(ServiceCalls):
         try:
             sock = connect_socket(session.address, min(session.connect_limit_ns, left_ns) / _SECOND_NS)
         except (OSError, ValueError) as error:
-            why, final = explain_failure(error)
-            session.lose_link(_monotonic_ns(), why, final)
+            session.lose_link(_monotonic_ns(), *explain_failure(error))
             return
         self._use_socket(sock)
         session.open_link(secrets.token_bytes(NONCE_BYTES), _monotonic_ns())
@@ -407,9 +407,9 @@ class Connection(ServiceCalls):
         # Rounded up: a poll that ended just before its time would be repeated in a busy loop.
         return bool(poll.poll(min(max(wait_ns, 0), PING_AFTER_NS) // _MILLISECOND_NS + 1))
 
-    def _lose(self, why: str, final: bool = False) -> None:
+    def _lose(self, why: str, outlook: Outlook = Outlook.OPEN) -> None:
         self._drop_socket()
-        self._session.lose_link(_monotonic_ns(), why, final)
+        self._session.lose_link(_monotonic_ns(), why, outlook)
 
     def _drop_socket(self) -> None:
         sock, self._socket = self._socket, None

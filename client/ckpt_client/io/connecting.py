@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from ckpt_client.session.address import Address
-from ckpt_client.session.endpoints import NOBODY_LISTENS
+from ckpt_client.session.address import Address, check_owner
+from ckpt_client.session.endpoints import NOBODY_LISTENS, Outlook
 
 LARGE_BYTES: Final = 65_536
 """The progress of a request is checked if more than this much of it waits in the socket.
@@ -43,6 +43,7 @@ def connect_socket(address: Address, timeout_s: float) -> socket.socket:
     """
     until_s = time.monotonic() + timeout_s
     if address.scheme == "unix":
+        check_owner(address)
         return _connect(socket.AF_UNIX, socket.SOCK_STREAM, 0, address.host, timeout_s)
     failure: OSError = ConnectionError("the host has no address")
     # A name may have several addresses: they share the time-out.
@@ -109,14 +110,17 @@ def _resolve(address: Address, timeout_s: float) -> list[Any]:
     return found
 
 
-def explain_failure(error: Exception) -> tuple[str, bool]:
-    """Return (what went wrong with a connection, whether a first connection would fail like this again).
+def explain_failure(error: Exception) -> tuple[str, Outlook]:
+    """Return what went wrong with a connection, and what that says about the next attempt.
 
-    A ValueError means that the host's name is invalid.
+    A ValueError means that the host's name is invalid. A name that is unknown now may be known soon: that of
+    a container is, once the container has started.
     """
     why = getattr(error, "strerror", "") or str(error) or type(error).__name__
     if isinstance(error, ConnectionRefusedError | FileNotFoundError):
-        return f"{NOBODY_LISTENS} ({why})", True
+        return f"{NOBODY_LISTENS} ({why})", Outlook.NOT_YET
     if isinstance(error, PermissionError):
-        why = f"this user may not connect ({why})"
-    return why, isinstance(error, PermissionError | socket.gaierror | ValueError)
+        return f"this user may not connect ({why})", Outlook.HOPELESS
+    if isinstance(error, socket.gaierror):
+        return why, Outlook.NOT_YET
+    return why, Outlook.HOPELESS if isinstance(error, ValueError) else Outlook.OPEN

@@ -3,7 +3,7 @@
 An operation is a generator of requests (see `steps`). The two classes have the methods that carry it out.
 """
 
-from typing import Any, Final
+from typing import Any
 
 from ckpt_client.io.time_limit import TimeLimit
 from ckpt_client.session import table_requests
@@ -13,8 +13,6 @@ from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.messages import Kind
 
 ServiceCall = Steps[Request, Result]
-
-_DEFAULT_NS: Final = int(table_requests.TIMEOUT_S * 1e9)
 
 
 def describe(what: str) -> ServiceCall[Any]:
@@ -51,7 +49,7 @@ class ServiceCalls:
         return self._run(status(handle), timeout)
 
     def _run(self, operation: ServiceCall[Result], timeout: float | None) -> Result:
-        return drive(operation, self._carry_out, TimeLimit(timeout, _DEFAULT_NS))
+        return drive(operation, self._carry_out, TimeLimit(timeout, table_requests.TIMEOUT_NS))
 
     def _carry_out(self, request: Request, limit: TimeLimit) -> Any:
         return self.call(*request, limit.left_ns())
@@ -80,7 +78,7 @@ class AsyncServiceCalls:
         return await self._run(status(handle), timeout)
 
     async def _run(self, operation: ServiceCall[Result], timeout: float | None) -> Result:
-        return await drive_async(operation, self._carry_out, TimeLimit(timeout, _DEFAULT_NS))
+        return await drive_async(operation, self._carry_out, TimeLimit(timeout, table_requests.TIMEOUT_NS))
 
     async def _carry_out(self, request: Request, limit: TimeLimit) -> Any:
         return await self.call(*request, limit.left_ns())

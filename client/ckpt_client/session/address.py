@@ -3,9 +3,10 @@
 This module parses addresses and looks for the local default socket; it opens no connection.
 """
 
+import errno
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from ckpt_client.errors import SaAisError, error_of
@@ -32,6 +33,10 @@ class Address:
 
     port: int = 0
     """The port; 0 for a unix socket."""
+
+    private: bool = field(default=False, compare=False)
+    """True if the socket's folder must be this user's: it is a usual place below /tmp, where anyone can make
+    one."""
 
     @property
     def datagram(self) -> bool:
@@ -103,11 +108,21 @@ def _is_ours(path: str) -> bool:
     return not path.startswith("/tmp/") or os.lstat(os.path.dirname(path)).st_uid == os.getuid()
 
 
+def check_owner(address: Address) -> None:
+    """Check, right before connecting, that a private socket's folder is this user's.
+
+    A client that waits for its daemon would otherwise take the first socket that another user puts there.
+    Raises: OSError.
+    """
+    if address.private and os.lstat(os.path.dirname(address.host)).st_uid != os.getuid():
+        raise PermissionError(errno.EACCES, "its folder belongs to another user")
+
+
 def default_addresses() -> tuple[Address, ...]:
     """Return the local daemon's sockets that exist; if none does, all places where one could be."""
     paths = _default_paths()
     found = [path for path in paths if _is_ours(path)]
-    return tuple(Address("unix", path) for path in found or paths)
+    return tuple(Address("unix", path, private=path.startswith("/tmp/")) for path in found or paths)
 
 
 def default_address() -> str:

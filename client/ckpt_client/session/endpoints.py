@@ -4,6 +4,7 @@ Pure: the caller passes in what happened and the current time.
 """
 
 from collections.abc import Iterable, Mapping
+from enum import Enum
 from typing import Final
 
 from ckpt_client.errors import SaAisError
@@ -19,6 +20,19 @@ ALL_WITNESSES: Final = (
 )
 NOBODY_LISTENS: Final = "no daemon listens"
 HOW_TO_START: Final = "start one with: ckptd --node-id a --listen 127.0.0.1:7301"
+
+
+class Outlook(Enum):
+    """What a failed connection says about the next attempt at the same address."""
+
+    OPEN = 0
+    """It may succeed."""
+
+    NOT_YET = 1
+    """It fails until a daemon listens there, or until the host has an address."""
+
+    HOPELESS = 2
+    """It fails whatever starts there: this user may not connect, or the host's name is invalid."""
 
 
 def advice_on(failures: Iterable[str]) -> str:
@@ -41,6 +55,7 @@ class Endpoints:
         self._failures = 0
         self._pause_ns = PAUSE_MIN_NS
         self._reasons: dict[Address, tuple[int, str]] = {}
+        self._not_yet: set[Address] = set()
         self._witnesses: set[Address] = set()
         self._nodes: dict[Address, str] = {}
         self._members: dict[str, tuple[Address, ...]] = {}
@@ -74,12 +89,16 @@ class Endpoints:
         self._pause_ns = PAUSE_MIN_NS
         self._reasons.clear()
 
-    def failed(self, now_ns: int, why: str, final_code: int = 0) -> None:
+    def failed(self, now_ns: int, why: str, final_code: int = 0, not_yet: bool = False) -> None:
         """Note that the current address failed; try the next one, after a pause once all have failed.
 
-        `final_code` is the SAF code if waiting will not help, 0 if it may.
+        `final_code` is the SAF code if the next attempt fails as well, 0 if it may succeed. `not_yet` is True
+        if it fails only until a daemon starts there.
         """
         self._reasons[self.current] = (final_code, why)
+        self._not_yet.discard(self.current)
+        if not_yet:
+            self._not_yet.add(self.current)
         self._failures += 1
         self._place = (self._place + 1) % len(self._addresses)
         if self._failures < len(self._addresses):
@@ -95,6 +114,11 @@ class Endpoints:
         """
         codes = [self._reasons.get(address, (0, ""))[0] for address in self._addresses]
         return min(codes)
+
+    @property
+    def may_start(self) -> bool:
+        """True if an address failed only because no daemon listens there yet."""
+        return not self._not_yet.isdisjoint(self._reasons)
 
     def start_again(self, now_ns: int) -> None:
         """Forget a final_code, because there is a new request."""

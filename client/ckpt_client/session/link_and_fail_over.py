@@ -11,7 +11,7 @@ from typing import Final
 from ckpt_client.session.address import Address
 from ckpt_client.session.attachment import Attachment, SessionState, members_of
 from ckpt_client.session.call import MILLISECOND_NS, NEVER_NS, TRY_AGAIN_MAX_NS
-from ckpt_client.session.endpoints import Endpoints
+from ckpt_client.session.endpoints import Endpoints, Outlook
 from ckpt_client.session.node_silence import DEAD_AFTER_NS, HASTE_NS, PING_AFTER_NS, Silence
 from ckpt_client.session.pending_calls import PendingCalls
 from ckpt_protocol import codes
@@ -54,6 +54,9 @@ class SessionLink(PendingCalls):
 
         self.keeps_up = False
         """True if the node has to show that it lives even while there are no requests."""
+
+        self.waits = True
+        """False if its calls fail at once when no daemon listens anywhere and it was never attached."""
 
         self._follows = False
         self._attachment = Attachment(session_id, identity)
@@ -132,15 +135,15 @@ class SessionLink(PendingCalls):
         self.wake_ns = min(self.wake_ns, now_ns + PING_AFTER_NS)
         self._send_hello(self._attachment.hello(nonce, self._datagram, now_ns))
 
-    def lose_link(self, now_ns: int, why: str, final: bool = False) -> None:
+    def lose_link(self, now_ns: int, why: str, outlook: Outlook = Outlook.OPEN) -> None:
         """Note that the transport is gone or could not be opened.
 
-        `final` is True if a first connection that fails in this way fails again (nothing listens, no such
-        host). A session that was attached once continues to try, since nodes come back.
+        A session that was attached once continues to try whatever the outlook is, since nodes come back.
         """
-        self._drop_link(now_ns, why, codes.UNAVAILABLE if final else 0)
+        final_code = 0 if outlook is Outlook.OPEN else codes.UNAVAILABLE
+        self._drop_link(now_ns, why, final_code, outlook is Outlook.NOT_YET)
 
-    def _drop_link(self, now_ns: int, why: str, final_code: int = 0) -> None:
+    def _drop_link(self, now_ns: int, why: str, final_code: int = 0, not_yet: bool = False) -> None:
         if self.state is SessionState.ENDED:
             return
         if final_code == codes.UNAVAILABLE and not self._attachment.unconfirmed:
@@ -151,12 +154,13 @@ class SessionLink(PendingCalls):
         self._attachment.drop()
         for call in self.calls.values():
             call.lose_link()
-        self._endpoints.failed(now_ns, why, final_code)
+        self._endpoints.failed(now_ns, why, final_code, not_yet)
         self._left = f"{self.node_id or 'none'} ({why})"
         code = self._endpoints.final_code()
         if code:
             hint = self._endpoints.hint if code == codes.UNAVAILABLE else ""
-            self._fail_all(code, "; ".join(filter(None, (self._endpoints.why(), hint))))
+            waits = self.waits and code == codes.UNAVAILABLE and self._endpoints.may_start
+            self._fail_all(code, "; ".join(filter(None, (self._endpoints.why(), hint))), waits)
         self.wake_ns = min(self.wake_ns, self._endpoints.connect_ns)
 
     def _send_hello(self, hello: bytes) -> None:

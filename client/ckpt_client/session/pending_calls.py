@@ -67,9 +67,14 @@ class PendingCalls:
         if not call.orphan:
             self.completed.append(call)
 
-    def _fail_all(self, code: int, text: str) -> None:
-        """End every call. A change that may have been made fails with TIMEOUT, whatever made us give up."""
+    def _fail_all(self, code: int, text: str, only_without_session: bool = False) -> None:
+        """End every call, or only those that need no session.
+
+        A change that may have been made fails with TIMEOUT, whatever made us give up.
+        """
         for call in tuple(self.calls.values()):
+            if only_without_session and not call.needs_no_session:
+                continue
             unknown = call.maybe_applied and call.kind not in READ_ONLY
             self._finish(call, codes.TIMEOUT if unknown else code, text)
 

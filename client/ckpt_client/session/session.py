@@ -42,13 +42,20 @@ class Session(SessionCalls):
     * If there is a `move`, open a second link for it next to the current one, and call `finish_move`
       when it is no longer under way.
 
-    If `follows`, the session goes to the node whose replica orders its updates (see `affinity`).
+    If `follows`, the session goes to the node whose replica orders its updates (see `affinity`). If it
+    `waits`, a call that needs the session waits, within its time-out, until a daemon listens somewhere.
     """
 
     def __init__(
-        self, session_id: int, addresses: tuple[Address, ...], identity: Identity, follows: bool = False
+        self,
+        session_id: int,
+        addresses: tuple[Address, ...],
+        identity: Identity,
+        follows: bool = False,
+        waits: bool = True,
     ) -> None:
         super().__init__(session_id, addresses, identity)
+        self.waits = waits
         self.move: PlannedMove | None = None
         self._follows = self._wanted_to_follow = follows
         self._affinity = ActiveAffinity()
@@ -59,7 +66,7 @@ class Session(SessionCalls):
 
     def successor(self, session_id: int) -> "Session":
         """Return a new session that replaces this one, which has ended."""
-        session = Session(session_id, (self.address,), self._identity, self._wanted_to_follow)
+        session = Session(session_id, (self.address,), self._identity, self._wanted_to_follow, self.waits)
         session.keeps_up = self.keeps_up
         session.succeed(self)
         return session
@@ -179,12 +186,12 @@ class Session(SessionCalls):
         self._describe_number = 0
         super()._attached(epoch, members, now_ns)
 
-    def _drop_link(self, now_ns: int, why: str, final_code: int = 0) -> None:
+    def _drop_link(self, now_ns: int, why: str, final_code: int = 0, not_yet: bool = False) -> None:
         if self.state is SessionState.ATTACHED:
             self._affinity.cool_down(self.node_id, now_ns)
         self.move = None
         self._no_stream_here = False
-        super()._drop_link(now_ns, why, final_code)
+        super()._drop_link(now_ns, why, final_code, not_yet)
 
     def _next_wake_ns(self) -> int:
         peer = self.move is not None and self.move.stage is MoveState.CONNECTED

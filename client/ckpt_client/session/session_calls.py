@@ -416,6 +416,8 @@ class SessionCalls(SessionLink):
             text = f"no node served this call within the time-out ({trouble})"
             if not self._attachment.unconfirmed:
                 text += "; if all nodes that had the checkpoint are lost, its data is lost too"
+            elif not refused and self._endpoints.hint:
+                text += f"; {self._endpoints.hint}"
             if not sent:
                 code = codes.TRY_AGAIN if refused else codes.UNAVAILABLE
         self._let_go(call, now_ns)

@@ -44,9 +44,9 @@ Key = str | Bytes
 Value = str | Bytes
 
 TIMEOUT_S: Final = 10.0
-"""A call's time-out unless another is given."""
-
 _SECOND_NS: Final = 1_000_000_000
+TIMEOUT_NS: Final = int(TIMEOUT_S * _SECOND_NS)
+"""A call's time-out unless another is given."""
 
 NO_LIMIT_NS: Final = NEVER_NS // 4
 """The time-out of a call that waits for as long as it takes (73 years). Longer ones are cut to it."""
@@ -149,21 +149,16 @@ def checkpoint_name(name: Key) -> bytes:
     return encoded
 
 
-def timeout_in_ns(timeout: float | None, default_ns: int) -> int:
-    """Return a call's time-out (seconds; None: the table's) in ns. Raises: SaAisError INVALID_PARAM."""
+def timeout_in_ns(timeout: float | None, default_ns: int = TIMEOUT_NS) -> int:
+    """Return a time-out (seconds; None: the default; `math.inf`: no limit) in ns.
+
+    Raises: SaAisError INVALID_PARAM.
+    """
     if timeout is None:
         return default_ns
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
         refuse(codes.INVALID_PARAM, f"a time-out must be a positive number of seconds, not {timeout!r}")
     return int(timeout * _SECOND_NS) if timeout < NO_LIMIT_NS // _SECOND_NS else NO_LIMIT_NS
-
-
-def default_timeout_in_ns(timeout: float | None) -> int:
-    """Return the default time-out of a table's calls (seconds; None: no limit) in ns.
-
-    Raises: SaAisError INVALID_PARAM.
-    """
-    return timeout_in_ns(timeout, NO_LIMIT_NS)
 
 
 def retention_in_ns(retention_ms: int) -> int:
