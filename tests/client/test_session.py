@@ -147,7 +147,7 @@ def test_a_question_to_any_node_is_unavailable_at_once_where_nothing_listens() -
 def test_what_no_wait_will_change_fails_once_every_address_was_tried(
     hopeless: Callable[[Dialogue], None], at_first: bool
 ) -> None:
-    """A wrong key is wrong at every node. Where one other program listens, a daemon may still start elsewhere."""
+    """A wrong key is wrong at every node. Where another program listens, a daemon may start elsewhere."""
     talk = Dialogue()
     call = talk.update()
     for befall in (hopeless, nobody_listens) if at_first else (nobody_listens, hopeless):
