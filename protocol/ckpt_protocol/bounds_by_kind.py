@@ -52,7 +52,7 @@ ANSWER_OBJECTS_MAX: Final = 4_000_000
 OP_OBJECTS: Final = 9
 """Objects in a section operation: its array and at most eight fields. (LEAD, which stands alone, has ten.)"""
 
-_ELEMENT_OBJECTS: Final = 5
+_ELEMENT_OBJECTS: Final = 6
 _SECTION_OBJECTS: Final = 8
 _ANSWERED_OBJECTS: Final = 5
 _VIEW_OBJECTS: Final = 100_000
@@ -157,12 +157,12 @@ BOUNDS: Final[dict[int, Bounds]] = {
     Kind.STATUS: _small(0),
     Kind.UPDATE: _of(_BODY_BYTES, 2, 1 + OP_OBJECTS * OPS_PER_UPDATE_MAX, Sender.CLIENT, State.ATTACHED),
     Kind.READ: _of(_BODY_BYTES, 2, 1 + _ELEMENT_OBJECTS * READ_ELEMENTS_MAX, Sender.CLIENT, State.ATTACHED),
-    Kind.ITERATE: _small(5, body_bytes=NAMING_REQUEST_BYTES_MAX),
+    Kind.ITERATE: _small(7, body_bytes=NAMING_REQUEST_BYTES_MAX),
     Kind.SYNCHRONIZE: _small(0),
     Kind.DESCRIBE: _sessionless(2),
     Kind.PING: _sessionless(WITHDRAWN_MAX),
     Kind.OPERATE: _sessionless(2),
-    Kind.TRACK: _small(2, body_bytes=TRACK_BYTES_MAX),
+    Kind.TRACK: _small(5, body_bytes=TRACK_BYTES_MAX),
     Kind.LEADER: _small(4),
     Kind.LEADER_TRACK: _small(2, body_bytes=TRACK_BYTES_MAX),
     Kind.ANSWER: _of(_BODY_BYTES, 6, ANSWER_OBJECTS_MAX, Sender.NODE, _ESTABLISHED),

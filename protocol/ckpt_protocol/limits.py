@@ -90,8 +90,11 @@ NAMING_REQUEST_BYTES_MAX: Final = 128 * 1024
 One that is too long still fits, so that it can be answered with the right code.
 """
 
-TRACK_BYTES_MAX: Final = 256
+TRACK_BYTES_MAX: Final = 768
 """The body of TRACK. Many of them wait at a node at the same time, so their size is limited, too."""
+
+TRACK_PREFIX_BYTES_MAX: Final = 512
+"""The prefix of section ids in a TRACK. A client that follows a longer one asks for its beginning."""
 
 HEARTBEAT_BYTES_MAX: Final = 16 * 1024
 """The body of a heartbeat.

@@ -37,13 +37,13 @@ class Kind:
     ACTIVE_SET: Final = 16  # request, handle, lowest; [only_if_none]
     STATUS: Final = 17  # request, handle, lowest; []
     UPDATE: Final = 18  # request, handle, lowest; [op, ...] (class Op)
-    READ: Final = 19  # request, handle, lowest; [[section id, offset, size or nil, with_version], ...]
+    READ: Final = 19  # request, handle, lowest; [[section id, offset, size or nil, ...], ...] (Elements)
     ITERATE: Final = 20  # request, handle, lowest; [chosen, expiration_ns, after or nil, ...] (Iterate)
     SYNCHRONIZE: Final = 21  # request, handle, lowest; []
     DESCRIBE: Final = 22  # request, 0, lowest; [what]: "cluster" or "checkpoints"
     PING: Final = 23  # request, 0, lowest; [request, ...]: withdraw those that only wait
     OPERATE: Final = 24  # request, 0, lowest; [verb, ...]: an operator command (class Verb)
-    TRACK: Final = 25  # request, handle, lowest; [sequence or nil, lineage]: a read that waits for a change
+    TRACK: Final = 25  # request, handle, lowest; [sequence or nil, lineage, ...] (Track): waits for a change
     LEADER: Final = 26  # request, handle, lowest; [handle, epoch, seq, whole]: who leads; renews that token
     LEADER_TRACK: Final = 27  # request, handle, lowest; [handle, version]: LEADER that waits for a change
     ANSWER: Final = 30  # request, epoch, the active replica's ordinal (0: none); [code, ...]
@@ -109,7 +109,9 @@ class Row:
 class Change:
     """What happened to a section, in the answer to TRACK: `[sequence, [row, ...] or nil, lineage]`.
 
-    A row is `[sequence, change, section id, offset, size, the session's own request or 0]`.
+    A row is `[sequence, change, section id, offset, size, the session's own request or 0]`. If values were
+    asked for, it has the section's value, or nil, as a seventh field, and the answer has a fourth,
+    `complete`: nothing came after `sequence` yet, so the values are those of just that moment.
     """
 
     CREATED: Final = 1
@@ -164,6 +166,7 @@ class Op:
     REVOKE: Final = 13  # epoch, seq: an operator ends the leadership with this token; alone
     TOKEN: Final = 14  # epoch, seq, secret, lineage: the update is the leader's; after all changes
     LEADERSHIP: Final = 15  # who leads and who waits, packed: replaces what was so before; alone
+    EXPIRE_AFTER: Final = 17  # id, duration: EXPIRATION_SET, so long after the time of the update
 
 
 FORWARD_ROUTE: Final = struct.Struct(">BQQQ")

@@ -23,6 +23,7 @@ from ckpt_protocol.limits import (
     SECTIONS_MAX,
     SIZE_MAX,
     TEXT_BYTES_MAX,
+    VERSION_BYTES,
 )
 from ckpt_protocol.messages import Kind, answer_ok
 
@@ -92,7 +93,10 @@ class Status(NamedTuple):
 
 
 class Changed(NamedTuple):
-    """One row of TRACK's answer. `change` is a number of `messages.Change`, or of a later version."""
+    """One row of TRACK's answer. `change` is a number of `messages.Change`, or of a later version.
+
+    `value` is None if the client did not ask for it, if the section is gone, or if it is corrupted.
+    """
 
     sequence: int
     change: int
@@ -100,6 +104,40 @@ class Changed(NamedTuple):
     offset: int
     size: int
     own_request: int
+    value: bytes | None
+
+
+class Changes(NamedTuple):
+    """TRACK's answer. `rows` None: look at all sections. `complete`: nothing came after `sequence` yet."""
+
+    sequence: int
+    rows: list[Changed] | None
+    lineage: int
+    complete: bool
+
+
+class Page(NamedTuple):
+    """ITERATE's answer. `after` is the id after which the next page begins, None if there is none.
+
+    `position` is the (sequence, lineage) of the state that the page shows; None if it was not asked for, or
+    if the node's version does not know it.
+    """
+
+    sections: list["SectionDescriptor"]
+    after: bytes | None
+    position: tuple[int, int] | None
+
+
+class Read(NamedTuple):
+    """One element of READ's answer, if more than its value was asked for.
+
+    `version` is empty if it was not asked for. `left_ns`: ns until it expires, None for never; -1 if it was
+    not asked for, or if the node's version does not know it.
+    """
+
+    value: bytes
+    version: bytes
+    left_ns: int | None
 
 
 def _attributes(value: object) -> tuple[int, ...]:
@@ -133,9 +171,9 @@ _DESCRIPTORS: Final = (
 )
 
 
-def parse_page(payload: object) -> tuple[list[SectionDescriptor], bytes | None]:
-    """ITERATE's answer: the sections, and the id after which the next page begins (None: no next page)."""
-    rows, after = row(payload, "an answer to ITERATE", 2)[:2]
+def parse_page(payload: object) -> Page:
+    """ITERATE's answer."""
+    rows, after, *position = row(payload, "an answer to ITERATE", 2)
     if after is not None:
         octets(after, "a section's id", SECTION_ID_BYTES_MAX)
     page = []
@@ -146,7 +184,12 @@ def parse_page(payload: object) -> tuple[list[SectionDescriptor], bytes | None]:
         whole(section[2], "a size", SECTION_BYTES_MAX)
         whole(section[3], "a state", SA_CKPT_SECTION_CORRUPTED, SA_CKPT_SECTION_VALID)
         page.append(SectionDescriptor(*section))
-    return page, after
+    return Page(page, after, _position(position) if len(position) > 1 else None)
+
+
+def _position(fields: list[Any]) -> tuple[int, int]:
+    sequence, lineage = row(fields, "a position", 2)[:2]
+    return whole(sequence, "a position", U64_MAX), whole(lineage, "a lineage", U64_MAX, -SIZE_MAX)
 
 
 def parse_status(payload: object) -> Status:
@@ -272,11 +315,15 @@ def _ended(value: object) -> EndedLeadership:
     )
 
 
-def parse_changes(payload: object) -> tuple[int, list[Changed] | None, int]:
-    """TRACK's answer: the position, the changes (None: look at all sections), and the lineage."""
-    sequence, rows, lineage = row(payload, "an answer to TRACK", 3)[:3]
-    changes = None if rows is None else [_changed(fields) for fields in array(rows, "changes", SECTIONS_MAX)]
-    return whole(sequence, "a position", U64_MAX), changes, whole(lineage, "a lineage", U64_MAX, -SIZE_MAX)
+def parse_changes(payload: object) -> Changes:
+    """TRACK's answer."""
+    sequence, rows, lineage, *more = row(payload, "an answer to TRACK", 3)
+    return Changes(
+        whole(sequence, "a position", U64_MAX),
+        None if rows is None else [_changed(fields) for fields in array(rows, "changes", SECTIONS_MAX)],
+        whole(lineage, "a lineage", U64_MAX, -SIZE_MAX),
+        boolean(more[0], "whether an answer is complete") if more else False,
+    )
 
 
 def _changed(value: object) -> Changed:
@@ -288,4 +335,21 @@ def _changed(value: object) -> Changed:
         whole(fields[3], "an offset", CALL_BYTES_MAX),
         whole(fields[4], "a size", CALL_BYTES_MAX),
         whole(fields[5], "a request", U64_MAX),
+        _value(fields[6]) if len(fields) > 6 else None,
+    )
+
+
+def _value(value: object) -> bytes | None:
+    return None if value is None else octets(value, "a value", SECTION_BYTES_MAX)
+
+
+def parse_element(payload: object) -> Read:
+    """READ's answer for one element, of which more than its value was asked for."""
+    (element,) = array(payload, "elements", 1) or [None]
+    value, version, *more = row(element, "an element", 2)
+    left_ns = more[0] if more else -1
+    return Read(
+        octets(value, "a value", SECTION_BYTES_MAX),
+        b"" if version is None else octets(version, "a version", VERSION_BYTES),
+        None if left_ns is None else whole(left_ns, "a time", SIZE_MAX, -1),
     )

@@ -20,13 +20,20 @@ from ckpt_protocol.constants import (
 from ckpt_protocol.creation_attributes import attributes_fault
 from ckpt_protocol.errors import FrameError, RequestError
 from ckpt_protocol.field_checks import U64_MAX, node_id, text, whole
-from ckpt_protocol.limits import NAME_BYTES_MAX, READ_ELEMENTS_MAX, SECTIONS_MAX, SIZE_MAX, WITHDRAWN_MAX
+from ckpt_protocol.limits import (
+    NAME_BYTES_MAX,
+    READ_ELEMENTS_MAX,
+    SECTIONS_MAX,
+    SIZE_MAX,
+    TRACK_PREFIX_BYTES_MAX,
+    WITHDRAWN_MAX,
+)
 from ckpt_protocol.messages import Kind, Verb
 
 Elements = NewType("Elements", Sequence[list[Any]])
-"""The checked elements of a READ, each `[section id, offset, size or None]`, perhaps with `with_version`.
+"""The checked elements of a READ, each `[section id, offset, size or None]`.
 
-Offset and size are from 0 to `SIZE_MAX`.
+Perhaps with `with_version`, and then perhaps with `with_time_left`. Offset and size are from 0 to `SIZE_MAX`.
 """
 
 
@@ -48,13 +55,20 @@ class Iterate(NamedTuple):
     with_values: bool
     limit: int | None
     with_versions: bool
+    with_position: bool
 
 
 class Track(NamedTuple):
-    """TRACK. `after` None: the client asks for the current position in the order of updates."""
+    """TRACK. `after` None: the client asks for the current position in the order of updates.
+
+    Only sections whose id begins with `prefix` are reported, or with `exact` the one that has this id.
+    """
 
     after: int | None
     lineage: int
+    with_values: bool = False
+    prefix: bytes = b""
+    exact: bool = False
 
 
 class Operate(NamedTuple):
@@ -168,9 +182,10 @@ def _only_if_none(only_if_none: object) -> bool:
 
 
 def _element(element: Row) -> Row:
-    section_id, offset, size, *with_version = element
-    if with_version and with_version != [True] and with_version != [False]:
-        raise ValueError
+    section_id, offset, size, *more = element
+    for flag in more[:2]:
+        if type(flag) is not bool:
+            raise ValueError
     placed = type(section_id) is bytes and type(offset) is int and 0 <= offset <= SIZE_MAX
     if placed and (size is None or (type(size) is int and 0 <= size <= SIZE_MAX)):
         return element
@@ -207,7 +222,7 @@ def parse_iterate(body: bytes) -> Iterate:
     fields = _fields(Kind.ITERATE, body, 4)
     chosen, expiration_ns, after, with_values = fields[:4]
     limit = fields[4] if len(fields) > 4 else None
-    with_versions = fields[5] if len(fields) > 5 else False
+    with_versions, with_position = (*fields[5:7], False, False)[:2]
     known = type(chosen) is int and SA_CKPT_SECTIONS_FOREVER <= chosen <= SA_CKPT_SECTIONS_ANY
     if not known or type(expiration_ns) is not int or not 0 <= expiration_ns <= SIZE_MAX:
         raise wrong("the choice of sections is unknown, or a time is negative")
@@ -215,19 +230,26 @@ def parse_iterate(body: bytes) -> Iterate:
         raise wrong("a page starts after a section id, or is nil; its with-values flag must be true or false")
     if limit is not None and (type(limit) is not int or not 1 <= limit <= SECTIONS_MAX):
         raise wrong(f"a page must have 1 to {SECTIONS_MAX} sections, or nil for as many as fit")
-    if type(with_versions) is not bool:
-        raise wrong("the with-versions flag of a page must be true or false")
-    return Iterate(chosen, expiration_ns, after, with_values, limit, with_versions)
+    if type(with_versions) is not bool or type(with_position) is not bool:
+        raise wrong("the with-versions and with-position flags of a page must be true or false")
+    return Iterate(chosen, expiration_ns, after, with_values, limit, with_versions, with_position)
 
 
 def parse_track(body: bytes) -> Track:
     """TRACK."""
     after, *more = _fields(Kind.TRACK, body, 1)
-    lineage = more[0] if more else 0
+    lineage, with_values, prefix, exact = (*more, *(0, False, b"", False)[len(more) :])[:4]
+    if type(with_values) is not bool or type(exact) is not bool or type(prefix) is not bytes:
+        raise wrong("a prefix of section ids must be bytes, and the flags of a TRACK true or false")
+    if len(prefix) > TRACK_PREFIX_BYTES_MAX:
+        raise wrong(f"a prefix of section ids may have {TRACK_PREFIX_BYTES_MAX} bytes, not {len(prefix)}")
     try:
         return Track(
             None if after is None else whole(after, "a position", U64_MAX),
             whole(lineage, "a lineage", U64_MAX, -SIZE_MAX),
+            with_values,
+            prefix,
+            exact,
         )
     except FrameError:
         why = (

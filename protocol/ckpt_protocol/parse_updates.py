@@ -46,6 +46,7 @@ _OF_CLIENTS: Final[Shapes] = {
     (Op.DELETE, int, bytes): 0,
     (Op.OVERWRITE, int, bytes, bytes): 0,
     (Op.EXPIRATION_SET, int, bytes, int): 0,
+    (Op.EXPIRE_AFTER, int, bytes, int): 2,
     (Op.CREATE, int, bytes, int, bytes): 0,
     (Op.WRITE, int, bytes, int, bytes): 2,
     (Op.PUT, int, bytes, bytes, _NIL): 0,

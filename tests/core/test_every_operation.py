@@ -32,13 +32,14 @@ SAMPLES: dict[int, list[Any]] = {
     Op.RESIGN: [Op.RESIGN, 1, None],
     Op.REVOKE: [Op.REVOKE, 1, 2],
     Op.TOKEN: [Op.TOKEN, 1, 2, 3, 0],
+    Op.EXPIRE_AFTER: [Op.EXPIRE_AFTER, b"k", 7],
     Op.LEADERSHIP: [Op.LEADERSHIP, Leadership(version=5).pack()],
 }
 OF_LEADERS = (Op.LEAD, Op.RESIGN, Op.REVOKE, Op.TOKEN)
 """They are done, or compared, before the sections are looked at. There they are in a wrong place."""
 
-KEEPS_ITS_SIZE = (Op.EXPIRATION_SET, Op.REQUIRE, *OF_LEADERS)
-CHANGES_NO_DATA = (Op.EXPIRATION_SET, Op.REQUIRE, Op.LEADERSHIP, *OF_LEADERS)
+KEEPS_ITS_SIZE = (Op.EXPIRATION_SET, Op.EXPIRE_AFTER, Op.REQUIRE, *OF_LEADERS)
+CHANGES_NO_DATA = (Op.EXPIRATION_SET, Op.EXPIRE_AFTER, Op.REQUIRE, Op.LEADERSHIP, *OF_LEADERS)
 OF_THE_SERVICE = (Op.REMOVE, Op.PIECE, Op.LEADERSHIP)
 """Not counted: a client's update was counted when it was gathered."""
 

@@ -196,8 +196,16 @@ def test_values_have_their_types() -> None:
     attributes = [1, 100, 0, 1, 100, 8]
     opened = parse_requests.parse_open(pack_body([b"n", 7, attributes, True, "later"]))
     assert opened == (b"n", 7, tuple(attributes), True)
-    assert parse_requests.parse_iterate(pack_body([5, 0, None, False])) == (5, 0, None, False, None, False)
-    assert parse_requests.parse_track(pack_body([None])) == (None, 0)
+    assert parse_requests.parse_iterate(pack_body([5, 0, None, False])) == (
+        5,
+        0,
+        None,
+        False,
+        None,
+        False,
+        False,
+    )
+    assert parse_requests.parse_track(pack_body([None])) == (None, 0, False, b"", False)
     assert parse_requests.parse_operate(pack_body(["accept-loss", "b"])) == ("accept-loss", "b")
     assert parse_requests.parse_of_handle(Kind.ACTIVE_SET, pack_body([3, True])) == (3, True)
     assert unpack_body(pack_body(attributes)) == attributes

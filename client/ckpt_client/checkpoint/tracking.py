@@ -137,7 +137,7 @@ class Tracker:
     def take(self, payload: Any) -> list[SectionChange]:
         """Take the answer to TRACK; return its changes. If they are unknown, set `needs_full_scan`."""
         try:
-            sequence, rows, lineage = parse_changes(payload)
+            sequence, rows, lineage, _ = parse_changes(payload)
             for row in rows or ():
                 SectionChangeT(row.change)
         except (FrameError, ValueError):

@@ -34,8 +34,8 @@ from ckpt_protocol.limits import (
     UPDATE_BODY_BYTES_MAX,
 )
 from ckpt_protocol.messages import Op
+from ckpt_protocol.parse_answers import Page, parse_opened, parse_page, parse_status, parse_values
 from ckpt_protocol.parse_answers import SectionDescriptor as SectionDescriptor
-from ckpt_protocol.parse_answers import parse_opened, parse_page, parse_status, parse_values
 
 Bytes = bytes | bytearray | memoryview
 Key = str | Bytes
@@ -419,6 +419,12 @@ def value_of(payload: Any) -> bytes:
 
 def page_of(payload: Any) -> tuple[list[SectionDescriptor], bytes | None]:
     """Return (sections, where the next page begins or None) from the answer to ITERATE."""
+    page = positioned_page_of(payload)
+    return page.sections, page.after
+
+
+def positioned_page_of(payload: Any) -> Page:
+    """Return the page of sections in the answer to ITERATE."""
     try:
         return parse_page(payload)
     except FrameError:

@@ -49,7 +49,7 @@ _DESCRIPTOR_BYTES = 40
 _TOKEN: Final = Op.TOKEN
 _LEADERSHIP: Final = Op.LEADERSHIP
 _CREATION_ID_BYTES: Final = 8
-_FIELDS_OF_ELEMENT: Final = 3  # A fourth field, True, asks for the version as well.
+_FIELDS_OF_ELEMENT: Final = 3  # A fourth field, True, asks for the version, a fifth for the time left.
 
 SECTION_LOOKUPS_MAX: Final = 64
 """Up to so many sections are looked up in each pending update; for more, these are merged first."""
@@ -339,7 +339,7 @@ class ReplicaContent(ABC):
             get = self._committed(len(elements))
         limit = self.attributes.section_bytes_max
         values: list[Any] = []
-        versions: dict[int, int] = {}
+        more: dict[int, list[Any]] = {}
         total, in_parts = 0, False
         for index, element in enumerate(elements):
             section_id, offset, size = element[0], element[1], element[2]
@@ -357,9 +357,8 @@ class ReplicaContent(ABC):
                     codes.INVALID_PARAM, f"offset {offset} is after the end of the section", index
                 )
             values.append(content)
-            if len(element) > _FIELDS_OF_ELEMENT and element[_FIELDS_OF_ELEMENT]:
-                self._check_versions_known()
-                versions[index] = section.version
+            if len(element) > _FIELDS_OF_ELEMENT:
+                more[index] = self._more_of(section, *element[_FIELDS_OF_ELEMENT : _FIELDS_OF_ELEMENT + 2])
             if offset or size is not None:
                 in_parts = True
                 total += len(content) - offset if size is None else min(size, len(content) - offset)
@@ -374,9 +373,21 @@ class ReplicaContent(ABC):
                 content[offset : len(content) if size is None else offset + size]
                 for content, (_, offset, size, *_) in zip(values, elements, strict=True)
             ]
-        for index, version in versions.items():
-            values[index] = [values[index], self.shown_version(version)]
+        for index, fields in more.items():
+            if fields:
+                values[index] = [values[index], *fields]
         return answer_ok(values)
+
+    def _more_of(self, section: Section, with_version: bool, with_time_left: bool = False) -> list[Any]:
+        """Return what a READ shows behind a value: version, ns until the section expires (nil: never)."""
+        if with_version:
+            self._check_versions_known()
+        version = self.shown_version(section.version) if with_version else None
+        if not with_time_left:
+            return [version] if with_version else []
+        if section.expiration_ns == SA_TIME_END:
+            return [version, None]
+        return [version, max(0, section.expiration_ns - self.context.wall_ns)]
 
     def _check_versions_known(self) -> None:
         """Refuse to show versions while an older node may have other ones. Raises: RequestError."""
@@ -404,13 +415,13 @@ class ReplicaContent(ABC):
             content_bytes -= len(new.content) if new else 0
         return count, content_bytes
 
-    def iterate(self, asked: Iterate) -> bytes | Iterate:
-        """Answer ITERATE with a page of descriptors in byte order (R107 to R114).
+    def iterate(self, asked: Iterate) -> list[Any] | Iterate:
+        """Return what answers ITERATE: a page of descriptors in byte order, and where it ends (R107 to R114).
 
         Return the rest of the request instead if `EXAMINED_MAX` sections were examined, or sorted, without a
         result: other requests get their turn first.
         """
-        chosen, expiration_ns, after, with_values, limit, with_versions = asked
+        chosen, expiration_ns, after, with_values, limit, with_versions, _ = asked
         staged, context = self.sections.sections, self.context
         if with_versions:
             self._check_versions_known()
@@ -430,7 +441,7 @@ class ReplicaContent(ABC):
             if examined == EXAMINED_MAX:
                 if not page:
                     return asked._replace(after=last)
-                return answer_ok([page, last])
+                return [page, last]
             examined += 1
             section = overlay[section_id] if section_id in overlay else staged[section_id]
             if section is None or not _is_chosen(section, chosen, expiration_ns):
@@ -457,7 +468,7 @@ class ReplicaContent(ABC):
         else:
             last = None
         context.work -= ELEMENT_WORK * (EXAMINED_MAX - examined)
-        return answer_ok([page, last])
+        return [page, last]
 
 
 def _is_chosen(section: Section, chosen: int, expiration_ns: int) -> bool:

@@ -303,6 +303,14 @@ class SectionTable:
         section = Section(old.content, expiration_ns, old.last_update_ns, seq, self.version, old.state)
         self._replace(section_id, old, section, pre_images)
 
+    def _expire_after(self, op: Any, time_ns: int, seq: int, pre_images: PreImages) -> None:
+        """Set an expiration that long after the time of the update, which is the same at every replica."""
+        _, section_id, duration_ns = op
+        if not duration_ns:
+            raise RequestError(codes.INVALID_PARAM, "a section cannot expire after 0 ns")
+        expiration_ns = min(time_ns + duration_ns, SA_TIME_END)
+        self._set_expiration([Op.EXPIRATION_SET, section_id, expiration_ns], time_ns, seq, pre_images)
+
     def _get_or_admit(
         self, section_id: bytes, expiration_ns: int | None, time_ns: int
     ) -> tuple[Section | None, int]:
@@ -481,4 +489,5 @@ _HANDLERS: Final[dict[int, Handler]] = {
     Op.REVOKE: SectionTable._misplaced,
     Op.TOKEN: SectionTable._misplaced,
     Op.LEADERSHIP: SectionTable._lead,
+    Op.EXPIRE_AFTER: SectionTable._expire_after,
 }

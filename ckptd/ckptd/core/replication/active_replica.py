@@ -79,6 +79,8 @@ class ActiveReplica(LeaderElection):
         time_ns = context.now_ns + context.wall_offset_ns
         pre_images: PreImages = {}
         try:
+            if context.feature_level < FeatureLevel.TABLE:
+                _check_older_nodes_know(ops)
             if ops[-1][0] >= _LEAD or replica.sections.fenced:
                 admitted = self.judge(request, ops)
                 if admitted is None:
@@ -357,3 +359,11 @@ class ActiveReplica(LeaderElection):
                 unanswered.append(update.waiting_request)
                 update.waiting_request = None
         return unanswered
+
+
+def _check_older_nodes_know(ops: Ops) -> None:
+    """Refuse what a node of an older version could not follow. Raises: RequestError NOT_SUPPORTED."""
+    for index, op in enumerate(ops):
+        if op[0] == Op.EXPIRE_AFTER:
+            text = f"no section is made to expire after a time: {EVERY_NODE_MUST}"
+            raise RequestError(codes.NOT_SUPPORTED, text, index)

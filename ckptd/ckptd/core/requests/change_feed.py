@@ -8,12 +8,13 @@ replica since, the answer says so, and the client looks at all sections (ADR 15)
 
 from typing import Any, Final
 
-from ckpt_protocol.body_codec import unpack_body
+from ckpt_protocol.body_codec import pack_body, unpack_body
 from ckpt_protocol.limits import PAGE_BYTES_MAX
 from ckpt_protocol.messages import Change, Op, answer_ok
-from ckpt_protocol.parse_requests import parse_track
+from ckpt_protocol.parse_requests import Track, parse_track
 from ckptd.core.client_request import Request
 from ckptd.core.containment import contain_request
+from ckptd.core.content.section import CORRUPTED
 from ckptd.core.content.update_log import Update
 from ckptd.core.content.versions import SEQ_BITS
 from ckptd.core.replication.replica import Replica
@@ -44,22 +45,28 @@ class ChangeFeed(WaitingReads):
 
     def serve(self, request: Request, replica: Replica) -> None:
         """Answer with what changed; if nothing did, let the request wait."""
-        after, lineage = parse_track(request.body)
-        if after is None and replica.active is not None:
-            replica.active.flush_batch()  # What was written before is not a change to report.
+        asked = parse_track(request.body)
+        if asked.after is None or asked.with_values:
+            replica.flush_batch()  # What was written before is not a change to report, or its value is shown.
         try:
-            body = changes_after(replica, request.session, after, lineage)
+            found = changes_after(replica, request.session, asked)
         except Exception as error:  # Reading the log changes nothing.
-            body = contain_request(self.context, request, error)
-        if body is not None:
-            self.hub.answer(request, body)
+            self.hub.answer(request, contain_request(self.context, request, error))
             return
+        if isinstance(found, bytes):
+            self.hub.answer(request, found)
+            return
+        if found != asked:
+            request.body = pack_body(list(found))  # Nothing up to here has to be looked at again.
+            if found.after != position_of(replica)[0]:
+                self.turns.requeue([request])
+                return
         replica.tracked = True
         self.wait(request)
 
     def answer_unchanged(self, request: Request) -> None:
-        after, lineage = parse_track(request.body)
-        self.hub.answer(request, answer_ok([after, [], lineage]))
+        asked = parse_track(request.body)
+        self.hub.answer(request, _answer(asked, asked.after, [], asked.lineage))
 
 
 def lineage_of(replica: Replica) -> int:
@@ -71,37 +78,92 @@ def lineage_of(replica: Replica) -> int:
     return replica.active.lineage if replica.active is not None and not replica.sync else 0
 
 
-def changes_after(replica: Replica, session: int, after: int | None, lineage: int) -> bytes | None:
-    """Return TRACK's answer, `[sequence, rows, lineage]`; None if there is nothing after `after`.
-
-    The rows are nil if the client must look at all sections.
-    """
+def position_of(replica: Replica) -> tuple[int, int]:
+    """Return the (sequence, lineage) of the state that readers of a replica see."""
     log = replica.log
     end = log.committed_seq if replica.sync else log.seq
-    now = (log.epoch_of(end) << SEQ_BITS) + end
-    own_lineage = lineage_of(replica)
+    return (log.epoch_of(end) << SEQ_BITS) + end, lineage_of(replica)
+
+
+def changes_after(replica: Replica, session: int, asked: Track) -> bytes | Track:
+    """Return TRACK's answer, `[sequence, rows, lineage]`, with `complete` behind it if values are asked for.
+
+    The rows are nil if the client must look at all sections. If there is nothing to report yet, return what
+    is to be asked later: a request for some sections passes over the changes of all others.
+    """
+    log, after = replica.log, asked.after
+    newest, own_lineage = position_of(replica)
+    end = newest & _SEQ_MASK
     if after is None:
-        return answer_ok([now, [], own_lineage])
+        return _answer(asked, newest, [], own_lineage)
     epoch, seq = after >> SEQ_BITS, after & _SEQ_MASK
-    if not log.is_prefix(epoch, seq) or lineage != own_lineage:
-        return answer_ok([now, None, own_lineage])
+    if not log.is_prefix(epoch, seq) or asked.lineage != own_lineage:
+        return _answer(asked, newest, None, own_lineage)
     if seq >= end:
-        return None  # (Beyond it: another node has reported it, before this one knows that it is committed.)
+        return asked  # (Beyond it: another node has reported it, before this one knows that it is committed.)
     if not log.holds_since(seq):
-        return answer_ok([now, None, own_lineage])
-    rows: list[Row] = []
-    rows_bytes = 0
+        return _answer(asked, newest, None, own_lineage)
+    now, rows = after, Rows(replica, asked)
     for update in log.updates_after(seq):
-        if update.seq > end or len(rows) >= ROWS_MAX or rows_bytes >= PAGE_BYTES_MAX:
+        if update.seq > end or rows.are_enough:
             break
         now = (update.epoch << SEQ_BITS) + update.seq
-        made = _changes_of(update, now, session, replica.weak)
+        rows.add(update, now, session)
+    if not rows.rows and (asked.prefix or asked.exact):
+        return asked._replace(after=now)
+    return _answer(asked, now, rows.reported(), own_lineage, now == newest)
+
+
+def _answer(
+    asked: Track, sequence: int | None, rows: list[Row] | None, lineage: int, complete: bool = True
+) -> bytes:
+    return answer_ok([sequence, rows, lineage, *([complete] if asked.with_values else [])])
+
+
+class Rows:
+    """The changes that one answer reports."""
+
+    def __init__(self, replica: Replica, asked: Track) -> None:
+        self.rows: list[Row] = []
+        self._replica = replica
+        self._asked = asked
+        self._bytes = 0
+        self._examined = 0
+        self._sized: set[bytes] = set()
+
+    @property
+    def are_enough(self) -> bool:
+        """Return True if no further update is looked at for this answer."""
+        return self._examined >= ROWS_MAX or self._bytes >= PAGE_BYTES_MAX
+
+    def add(self, update: Update, sequence: int, session: int) -> None:
+        """Add the changes of one update that are asked for."""
+        replica, (_, _, with_values, prefix, exact) = self._replica, self._asked
+        made = _changes_of(update, sequence, session, replica.weak)
+        self._examined += len(made)
         replica.context.work += ROW_WORK * len(made) + (len(update.body) >> KIB_SHIFT)
-        rows += made
-        rows_bytes += sum(_ROW_BYTES + len(row[2]) for row in made)
-    if len(rows) > EXACT_ROWS_MAX:
-        rows = _coalesced(rows, replica)
-    return answer_ok([now, rows, own_lineage])
+        if exact:
+            made = [row for row in made if row[2] == prefix]
+        elif prefix:
+            made = [row for row in made if row[2].startswith(prefix)]
+        self.rows += made
+        for row in made:
+            self._bytes += _ROW_BYTES + len(row[2])
+            if with_values and row[2] not in self._sized:
+                self._sized.add(row[2])
+                section = replica.committed_section(row[2])
+                self._bytes += len(section.content) if section is not None else 0
+
+    def reported(self) -> list[Row]:
+        """Return the rows: with values, or if there are many, only the last one of each section."""
+        if not self._asked.with_values:
+            return self.rows if len(self.rows) <= EXACT_ROWS_MAX else _coalesced(self.rows, self._replica)
+        rows = _coalesced(self.rows, self._replica)
+        for row in rows:
+            section = self._replica.committed_section(row[2])
+            shown = section is not None and section.state != CORRUPTED
+            row.append(section.content if section is not None and shown else None)
+        return rows
 
 
 def _changes_of(update: Update, sequence: int, session: int, weak: bool) -> list[Row]:

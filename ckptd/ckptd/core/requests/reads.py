@@ -31,7 +31,7 @@ from ckptd.core.directory.replicator import DirectoryReplicator
 from ckptd.core.hub import Hub
 from ckptd.core.replication.local_replicas import LocalReplicas
 from ckptd.core.replication.replica import Replica
-from ckptd.core.requests.change_feed import ChangeFeed
+from ckptd.core.requests.change_feed import ChangeFeed, position_of
 from ckptd.core.requests.leader_feed import LeaderFeed
 from ckptd.core.requests.turn_budget import Turns
 from ckptd.core.requests.waiting_requests import WaitingRequests
@@ -116,12 +116,17 @@ class Reads:
             if request.kind == _READ:
                 body = replica.read(elements_of(request))
             elif request.kind == Kind.ITERATE:
-                page = replica.iterate(parse_iterate(request.body))
+                asked = parse_iterate(request.body)
+                if asked.with_position:
+                    replica.flush_batch()  # What it shows is in the sequence then.
+                page = replica.iterate(asked)
                 if isinstance(page, Iterate):
                     request.body = pack_body(list(page))  # Do the rest after others have had their turn.
                     self.turns.requeue([request])
                     return
-                body = page
+                if asked.with_position:
+                    page += position_of(replica)
+                body = answer_ok(page)
             else:
                 parse_nothing(request.kind, request.body)
                 body = self._status(entry, replica)

@@ -135,11 +135,11 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     original = change_feed.changes_after
 
-    def changes_after(replica: Any, session: int, after: Any, lineage: Any) -> Any:
+    def changes_after(replica: Any, session: int, asked: Any) -> Any:
         inner = Patch()
         inner(UpdateLog, "holds_since", lambda log, seq: True)
         try:
-            return original(replica, session, after, lineage)
+            return original(replica, session, asked)
         finally:
             inner.restore()
 
