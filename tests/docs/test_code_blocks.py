@@ -254,7 +254,11 @@ def test_every_block_is_checked_or_the_page_says_why_not() -> None:
 
 def test_the_blocks_that_are_not_run_are_few() -> None:
     """Each is a place where the documentation can be wrong, and no test notices it."""
-    assert {block.not_run for block in BLOCKS if block.not_run} == {"a drawing", "the fields of a body"}
+    assert {block.not_run for block in BLOCKS if block.not_run} == {
+        "a drawing",
+        "the fields of a body",
+        "a call that is not there yet",
+    }
 
 
 def test_a_comment_holds_for_the_block_after_it_and_no_other() -> None:
