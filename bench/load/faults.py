@@ -113,7 +113,7 @@ def crash_client(cluster: LocalCluster, draw: random.Random, node: str, seconds:
             time.sleep(0.1)
             client.kill()
         cluster.wait_until(
-            lambda: all(row[0] != name.encode() for row in cluster.describe("checkpoints", node)),
+            lambda: all(each.name != name.encode() for each in cluster.describe("checkpoints", node)),
             f"what a killed client of {node} had open is closed",
             GONE_SECONDS,
         )

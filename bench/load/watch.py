@@ -51,8 +51,8 @@ class Watch:
                 told = self._cluster.describe("cluster", node)
             except (OSError, ClusterError):
                 continue
-            members = tuple(sorted(member[0] for member in told["members"]))
-            sample = Sample(node, asked, time.monotonic_ns(), told["epoch"], members, told["serving"])
+            members = tuple(sorted(member.node_id for member in told.members))
+            sample = Sample(node, asked, time.monotonic_ns(), told.epoch, members, told.serving)
             self.samples[node].append(sample)
 
     def epochs(self) -> set[int]:

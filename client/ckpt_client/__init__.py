@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from ckpt_client.leadership.async_leadership import AsyncLeadership, Leading
     from ckpt_client.leadership.leader_tracking import LeaderCallback, LeaderTracking
     from ckpt_client.leadership.leadership import Leadership
+    from ckpt_protocol.descriptions import CheckpointDescription, ClusterDescription
 
 __all__ = [
     "SA_CKPT_CHECKPOINT_COLLOCATED",
@@ -68,8 +69,10 @@ __all__ = [
     "AsyncTable",
     "AsyncTransaction",
     "Attributes",
+    "CheckpointDescription",
     "CheckpointError",
     "CheckpointKeyError",
+    "ClusterDescription",
     "Connection",
     "Counts",
     "Error",
@@ -96,11 +99,14 @@ __all__ = [
     "WaitingProgram",
 ]
 
-# These modules import asyncio, which takes longer than all the rest. A program that only blocks needs none.
+# Most of these modules import asyncio, which takes longer than all the rest. A program that only blocks needs
+# none of them.
 _LAZY = {
     "AsyncConnection": "ckpt_client.io.aio_connection",
     "AsyncLeadership": "ckpt_client.leadership.async_leadership",
     "AsyncTable": "ckpt_client.async_table",
+    "CheckpointDescription": "ckpt_protocol.descriptions",
+    "ClusterDescription": "ckpt_protocol.descriptions",
     "LeaderCallback": "ckpt_client.leadership.leader_tracking",
     "LeaderTracking": "ckpt_client.leadership.leader_tracking",
     "Leadership": "ckpt_client.leadership.leadership",

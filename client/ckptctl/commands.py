@@ -2,7 +2,7 @@
 
 import math
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -11,7 +11,7 @@ from ckpt_client import Connection
 from ckptctl import leader_view, operator_verbs, render, revocation
 from ckptctl.options import keeps_options, print_json, takes_access
 from ckptctl.prompt_table import PromptTable
-from ckptctl.queries import describe, describe_checkpoints
+from ckptctl.queries import describe_checkpoints, describe_cluster
 from ckptctl.settings import Access
 from ckptctl.text_format import parse_bytes, parse_duration, show_bytes, typed_bytes
 from ckptctl.version import print_version
@@ -114,7 +114,7 @@ def status(
     ] = False,
 ) -> None:
     """Show the cluster as one node sees it, even if that node does not serve."""
-    cluster: Any = describe(access, "cluster")
+    cluster = describe_cluster(access)
     if access.as_json:
         print_json(render.cluster_json(cluster))
     else:
@@ -130,13 +130,13 @@ def status(
 def ls(access: Access) -> None:
     """List the checkpoints, as a node that serves knows them."""
     found, doubt = describe_checkpoints(access)
-    rows = sorted(found, key=lambda row: (row[0], row[1]))
+    checkpoints = sorted(found, key=lambda each: (each.name, each.creation_id))
     if doubt:
         print(f"ckptctl: this list may be empty or out of date: {doubt}", file=sys.stderr)
     if access.as_json:
-        print_json(render.checkpoints_json(rows))
+        print_json(render.checkpoints_json(checkpoints))
     else:
-        render.print_checkpoints(_console(), rows)
+        render.print_checkpoints(_console(), checkpoints)
 
 
 @app.command("show")

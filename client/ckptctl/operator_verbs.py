@@ -14,10 +14,11 @@ from ckpt_client.errors import SaAisError, error_of
 from ckpt_client.io.connecting import explain_failure
 from ckpt_client.session.address import Address
 from ckpt_protocol import codes
+from ckpt_protocol.descriptions import parse_cluster_description
 from ckpt_protocol.errors import FrameError
 from ckpt_protocol.messages import Kind, Verb
 from ckptctl.options import keeps_options, print_json, takes_access
-from ckptctl.queries import NodeAnswer, request, request_from
+from ckptctl.queries import NodeAnswer, cluster_in, request, request_from
 from ckptctl.render import CAPACITY_ALARMS, Health, health_of
 from ckptctl.settings import Access
 from ckptctl.text_format import typed_bytes
@@ -108,11 +109,9 @@ def identify_target(access: Access) -> Target:
     """Ask the one node that has to act who it is. Raises: SaAisError; typer.BadParameter."""
     address = one_address(access)
     answer = request(access, [address], Kind.DESCRIBE, ["cluster"])
-    described = answer.payload if isinstance(answer.payload, dict) else {}
-    waits = f"not serving: {described.get('waiting_for') or 'no view yet'}"
-    state = "serving" if described.get("serving") else waits
-    voters = tuple(str(node_id) for node_id in described.get("voters") or ())
-    return Target(access, address, answer.node_id, answer.incarnation, state, voters)
+    cluster = cluster_in(answer)
+    state = "serving" if cluster.serving else f"not serving: {cluster.waiting_for or 'no view yet'}"
+    return Target(access, address, answer.node_id, answer.incarnation, state, cluster.voters)
 
 
 def confirm(target: Target, verb: str, subject: str, yes: bool) -> None:
@@ -295,14 +294,13 @@ def wait_for(access: Access, enough: Health) -> Waited:
         limit_s = min(REQUEST_SECONDS, max(left_s, POLL_SECONDS))
         try:
             answer = request_from(access, address, Kind.DESCRIBE, ["cluster"], limit_s)
+            cluster = parse_cluster_description(answer.payload)
         except (OSError, FrameError) as error:
             wrong = (
                 explain_failure(error)[0] if isinstance(error, OSError) else f"this is not a ckptd ({error})"
             )
         else:
-            health, wrong = health_of(
-                answer.payload if isinstance(answer.payload, dict) else {}, CAPACITY_ALARMS
-            )
+            health, wrong = health_of(cluster, CAPACITY_ALARMS)
             if health <= enough:
                 return Waited(answer.node_id, health, wrong)
         if left_s <= 0:

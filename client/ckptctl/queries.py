@@ -13,8 +13,15 @@ from ckpt_client.errors import SaAisError, error_of
 from ckpt_client.io.connecting import connect_socket, explain_failure
 from ckpt_client.session.address import Address
 from ckpt_client.session.endpoints import advice_on
+from ckpt_client.session.table_requests import raise_malformed
 from ckpt_protocol import codes
 from ckpt_protocol.body_codec import pack_body
+from ckpt_protocol.descriptions import (
+    CheckpointDescription,
+    ClusterDescription,
+    parse_checkpoint_descriptions,
+    parse_cluster_description,
+)
 from ckpt_protocol.errors import FrameError
 from ckpt_protocol.framing import Frame, FrameDecoder, encode_frame
 from ckpt_protocol.handshake import NONCE_BYTES, ROLE_OPERATOR, HandshakeRejected, Opener, parse_refused
@@ -34,43 +41,58 @@ class NodeAnswer(NamedTuple):
     payload: Any
 
 
-def describe(access: Access, what: str) -> Any:
-    """Return what the first node that answers says about the "cluster" or its "checkpoints".
+def describe_cluster(access: Access) -> ClusterDescription:
+    """Return the cluster as the first node that answers sees it.
 
     Raises: SaAisError UNAVAILABLE if none answers, else with the code of the refusal.
     """
-    return request(access, access.addresses, Kind.DESCRIBE, [what]).payload
+    return cluster_in(request(access, access.addresses, Kind.DESCRIBE, ["cluster"]))
 
 
-def describe_checkpoints(access: Access) -> tuple[list[Any], str]:
+def cluster_in(answer: NodeAnswer) -> ClusterDescription:
+    """Return the answer to DESCRIBE "cluster". Raises: SaAisError LIBRARY if it is none."""
+    try:
+        return parse_cluster_description(answer.payload)
+    except FrameError:
+        raise_malformed("DESCRIBE")
+
+
+def describe_checkpoints(access: Access) -> tuple[list[CheckpointDescription], str]:
     """Return the checkpoints as the first serving node knows them, else as the first node that answers does.
 
-    The text is "" if the node serves; otherwise it says what that node waits for. The rows are read page by
-    page, since all of them may be too many for one answer.
+    The text is "" if the node serves; otherwise it says what that node waits for. They are read page by page,
+    since all of them may be too many for one answer.
 
     Raises: SaAisError UNAVAILABLE if none answers, else with the code of the refusal.
     """
     addresses, doubt = access.addresses, ""
     for one in addresses:
         try:
-            described = request(access, [one], Kind.DESCRIBE, ["cluster"]).payload
+            cluster = cluster_in(request(access, [one], Kind.DESCRIBE, ["cluster"]))
         except SaAisError:
             continue
-        if described.get("serving"):
+        if cluster.serving:
             addresses, doubt = (one,), ""
             break
-        waits = described.get("waiting_for") or "no view yet"
-        doubt = doubt or f"node {described.get('node_id', '?')} serves nothing; it waits for {waits}"
-    rows: list[Any] = []
+        waits = cluster.waiting_for or "no view yet"
+        doubt = doubt or f"node {cluster.node_id or '?'} serves nothing; it waits for {waits}"
+    found: list[CheckpointDescription] = []
     after = 0
     while True:
-        page = request(access, addresses, Kind.DESCRIBE, ["checkpoints", after]).payload
-        # (A daemon that does not know pages sends all rows each time.)
-        page = [row for row in page if row[1] > after]
+        page = _checkpoints_in(request(access, addresses, Kind.DESCRIBE, ["checkpoints", after]))
+        # (A daemon that does not know pages sends all checkpoints each time.)
+        page = [each for each in page if each.creation_id > after]
         if not page:
-            return rows, doubt
-        rows += page
-        after = max(row[1] for row in page)
+            return found, doubt
+        found += page
+        after = max(each.creation_id for each in page)
+
+
+def _checkpoints_in(answer: NodeAnswer) -> Sequence[CheckpointDescription]:
+    try:
+        return parse_checkpoint_descriptions(answer.payload)
+    except FrameError:
+        raise_malformed("DESCRIBE")
 
 
 def request(access: Access, addresses: Sequence[Address], kind: int, fields: list[Any]) -> NodeAnswer:

@@ -81,10 +81,8 @@ class Story:
             )
         self.aside(f"each was started as: ckptd {' '.join(cluster.command('a')[3:11])} …")
         view = cluster.describe("cluster")
-        members = ", ".join(member[0] for member in view["members"])
-        self.say(
-            f"they form one cluster: epoch {view['epoch']}, members {members}, arbiter {view['arbiter']}"
-        )
+        members = ", ".join(member.node_id for member in view.members)
+        self.say(f"they form one cluster: epoch {view.epoch}, members {members}, arbiter {view.arbiter}")
         self.aside("a majority decides who belongs to it, so that two halves can never both go on")
 
     def tell(self) -> bool:
@@ -124,7 +122,7 @@ class Story:
         last = successor.finish()
         view = cluster.describe("cluster", other)
         self.say(
-            f"it counted on to {last:,}; epoch {view['epoch']}, node {cluster.active_node(NAME)} is active now"
+            f"it counted on to {last:,}; epoch {view.epoch}, node {cluster.active_node(NAME)} is active now"
         )
         cluster.start(active)
         cluster.wait_serving()

@@ -4,10 +4,36 @@ The six attributes travel as `[creationFlags, checkpointSize, retentionDuration,
 maxSectionIdSize]`: sizes in bytes, the duration in nanoseconds.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_COLLOCATED, UPDATE_FLAGS
+from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_COLLOCATED, SA_CKPT_WR_ALL_REPLICAS, UPDATE_FLAGS
 from ckpt_protocol.limits import SECTION_ID_BYTES_MAX, SECTIONS_MAX, SIZE_MAX
+
+
+class Attributes(NamedTuple):
+    """A checkpoint's creation attributes, in the order of the SAF structure. Sizes in bytes."""
+
+    flags: int
+    checkpoint_size: int
+    retention_ns: int
+    sections_max: int
+    section_bytes_max: int
+    section_id_bytes_max: int
+
+    @property
+    def sync(self) -> bool:
+        """True if a write returns when every in-sync replica has it."""
+        return bool(self.flags & SA_CKPT_WR_ALL_REPLICAS)
+
+    @property
+    def may_lack_active(self) -> bool:
+        """True if the service never activates a replica on its own (asynchronous and collocated)."""
+        return bool(self.flags & SA_CKPT_CHECKPOINT_COLLOCATED) and not self.sync
+
+    @property
+    def single(self) -> bool:
+        """True if there is only the default section, which every key names."""
+        return self.sections_max == 1
 
 
 def attributes_fault(fields: Any) -> str:

@@ -369,7 +369,7 @@ async def test_describe_and_unlink_need_no_table(start: Start, service: FakeServ
     node = start()
     await (await AsyncTable.open("x", 9, 100, 9, address=node.url)).close()
     connection = AsyncConnection.shared(node.url)
-    assert (await connection.describe("cluster"))["node_id"] == "a"
+    assert (await connection.describe("cluster")).node_id == "a"
     await connection.unlink("x")
     assert service.checkpoints == {}
     await connection.release()

@@ -536,7 +536,9 @@ def test_describe_and_unlink_need_no_table(start: Start, service: FakeService) -
     node = start("a")
     Table("x", 9, 100, 9, address=node.url).close()
     connection = Connection(node.url)
-    assert connection.describe("cluster") == {"node_id": "a", "serving": True}
+    cluster = connection.describe("cluster")
+    assert (cluster.node_id, cluster.serving, cluster.members) == ("a", True, ())
+    assert cluster.raw == {"node_id": "a", "serving": True}
     connection.unlink("x")
     assert service.checkpoints == {}
     with pytest.raises(SaAisError) as caught:

@@ -11,7 +11,7 @@ LIMITS = ("maxRows", "maxRowSizeBytes", "maxRowKeySizeBytes")
 
 def programs() -> Iterator[tuple[str, str]]:
     """Where a program stands, and its text."""
-    for path in (*ROOT.glob("examples/**/*.py"), ROOT / "ckptd" / "ckptd" / "testing.py"):
+    for path in (*ROOT.glob("examples/**/*.py"), *ROOT.glob("ckptd/ckptd/testing/*.py")):
         yield path.name, path.read_text("utf-8")
     for path in (ROOT / "README.md", *ROOT.glob("docs/*.md")):
         for program in re.findall(

@@ -71,7 +71,7 @@ def test_a_user_who_may_not_connect_is_not_advised_to_start_a_daemon(
     monkeypatch.setattr(queries, "connect_socket", refusing(error))
     access = resolve(SharedOptions(address="unix:///s"), 1.0)
     with pytest.raises(SaAisError) as failed:
-        queries.describe(access, "cluster")
+        queries.describe_cluster(access)
     assert said in str(failed.value)
     assert "ckptd --node-id" not in str(failed.value)
 

@@ -12,6 +12,7 @@ from tests.client.fake_service import FakeNode
 from tests.client.fixtures import Start, service, start
 
 from ckpt_protocol.body_codec import unpack_body
+from ckpt_protocol.descriptions import parse_checkpoint_descriptions, parse_cluster_description
 from ckpt_protocol.messages import Kind, answer_ok
 from ckptctl import render
 from ckptctl.render import Health, health_of
@@ -38,7 +39,7 @@ CLUSTER: dict[str, Any] = {
 
 def shown(cluster: dict[str, Any], counters: bool = False) -> str:
     console = Console(file=StringIO(), width=200)
-    render.print_cluster(console, cluster, counters)
+    render.print_cluster(console, parse_cluster_description(cluster), counters)
     assert isinstance(console.file, StringIO)
     return console.file.getvalue()
 
@@ -77,7 +78,7 @@ def test_counters_are_shown_when_they_are_asked_for() -> None:
 def test_limits_are_shown_with_the_counters_and_as_json() -> None:
     assert "sessions" not in shown(CLUSTER)
     assert row(shown(CLUSTER, True), "sessions") == ["sessions", "81", "100"]
-    assert render.cluster_json(CLUSTER)["limits"] == [
+    assert render.cluster_json(parse_cluster_description(CLUSTER))["limits"] == [
         {"name": "sessions", "used": 81, "most": 100},
         {"name": "opens", "used": 3, "most": 1000},
     ]
@@ -88,7 +89,7 @@ def test_what_an_older_daemon_leaves_out_does_not_break_anything(key: str | None
     cluster = {name: value for name, value in CLUSTER.items() if name != key}
     cluster["what-comes-later"] = {"deep": [1, b"\xff"]}
     assert "node" in shown(cluster, True)
-    assert render.cluster_json(cluster)["what-comes-later"]
+    assert render.cluster_json(parse_cluster_description(cluster))["what-comes-later"]
     assert "node" in shown({}, True)
 
 
@@ -96,8 +97,9 @@ def test_what_an_older_daemon_leaves_out_does_not_break_anything(key: str | None
 @pytest.mark.parametrize("key", CLUSTER)
 def test_what_a_newer_daemon_says_otherwise_does_not_break_anything(key: str, value: Any) -> None:
     assert "node" in shown(CLUSTER | {key: value}, True)
-    render.cluster_json(CLUSTER | {key: value})
-    health_of(CLUSTER | {key: value})
+    described = parse_cluster_description(CLUSTER | {key: value})
+    render.cluster_json(described)
+    health_of(described)
 
 
 VOTING = {"voting_witnesses": ["w"]}
@@ -120,7 +122,7 @@ VOTING = {"voting_witnesses": ["w"]}
 )
 def test_what_check_looks_at(more: dict[str, Any], health: Health, wrong: str) -> None:
     """A configured node was dead, and monitoring was told that all is well."""
-    found, text = health_of(CLUSTER | more)
+    found, text = health_of(parse_cluster_description(CLUSTER | more))
     assert found is health
     assert wrong in text
     assert bool(text) == bool(health)
@@ -182,13 +184,15 @@ def test_a_checkpoint_that_waits_for_its_holders_says_for_whom() -> None:
         [b"here", 1, attributes, "a", [["a", True]], 1, False, []],
         [b"far", 2, attributes, None, [], 1, False, ["d", "e"]],
     ]
-    render.print_checkpoints(console, rows)
+    render.print_checkpoints(console, parse_checkpoint_descriptions(rows))
     assert isinstance(console.file, StringIO)
     text = console.file.getvalue()
     assert "unavailable: waits for d e" in next(line for line in text.splitlines() if line.startswith("far"))
     assert "a*" in next(line for line in text.splitlines() if line.startswith("here"))
-    assert [one["waiting_for"] for one in render.checkpoints_json(rows)] == [[], ["d", "e"]]
-    assert render.checkpoints_json([row[:7] for row in rows])[1]["waiting_for"] == []
+    as_json = render.checkpoints_json(parse_checkpoint_descriptions(rows))
+    assert [one["waiting_for"] for one in as_json] == [[], ["d", "e"]]
+    older = parse_checkpoint_descriptions([row[:7] for row in rows])
+    assert render.checkpoints_json(older)[1]["waiting_for"] == []
 
 
 ROW = [b"orders", 5, [1, 6144, 0, 64, 96, 8], "b", [["b", True]], 1, False, []]

@@ -72,7 +72,7 @@ def check(verdict: Verdict) -> None:
 
 def coordinator(cluster: LocalCluster) -> str:
     """Return the coordinator, according to any node that answers."""
-    return str(cluster.describe("cluster", cluster.running[0])["coordinator"])
+    return cluster.describe("cluster", cluster.running[0]).coordinator
 
 
 def standby(cluster: LocalCluster, name: str) -> str:
@@ -94,7 +94,7 @@ def node_of(cluster: LocalCluster, role: str, name: str) -> str:
 
 def alarms(cluster: LocalCluster, node: str) -> dict[str, str]:
     """Return a node's alarms, by name."""
-    return dict(cluster.describe("cluster", node)["alarms"])
+    return dict(cluster.describe("cluster", node).alarms)
 
 
 def wait_blocked(cluster: LocalCluster, node: str, reason: str) -> None:
@@ -102,7 +102,7 @@ def wait_blocked(cluster: LocalCluster, node: str, reason: str) -> None:
 
     def blocked() -> bool:
         described = cluster.describe("cluster", node)
-        return not described["serving"] and reason in described["waiting_for"]
+        return not described.serving and reason in described.waiting_for
 
     cluster.wait_until(blocked, f"node {node} waits for {reason!r}")
 
@@ -112,7 +112,7 @@ def wait_alone(cluster: LocalCluster, node: str) -> None:
 
     def alone() -> bool:
         described = cluster.describe("cluster", node)
-        return bool(described["serving"]) and [member[0] for member in described["members"]] == [node]
+        return described.serving and [member.node_id for member in described.members] == [node]
 
     cluster.wait_until(alone, f"node {node} goes on alone")
 

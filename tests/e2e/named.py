@@ -52,7 +52,7 @@ def main(what: str) -> None:
             cluster.know({"c": IPS["c"]})
             cluster.start("c")
             cluster.wait_until(
-                lambda: "has no address" in dict(cluster.describe("cluster", "c")["alarms"]).get("peers", ""),
+                lambda: "has no address" in dict(cluster.describe("cluster", "c").alarms).get("peers", ""),
                 "c says that it finds nobody",
             )
             cluster.know(IPS)

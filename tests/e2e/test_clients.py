@@ -92,6 +92,9 @@ def test_after_a_move_the_loss_of_that_node_is_met_as_any_other(name: str) -> No
 def test_calls_cancelled_at_every_turn_leave_the_connection_sound(scheme: str) -> None:
     with LocalCluster(1, name="cancelled") as cluster:
 
+        def opens() -> dict[bytes, int]:
+            return {each.name: each.opens for each in cluster.describe("checkpoints")}
+
         async def work() -> None:
             address = cluster.address("a", scheme)
             async with await AsyncTable.open("x", 500, 1000, 32, address=address) as table:
@@ -116,9 +119,9 @@ def test_calls_cancelled_at_every_turn_leave_the_connection_sound(scheme: str) -
                 assert await cancel_everywhere(prepare, check) > 5
                 assert table._connection._waiters == {}
                 # What was opened for a task that was cancelled is closed sooner or later.
-                while {row[0]: row[5] for row in cluster.describe("checkpoints")} != {b"x": 1, b"y": 0}:
+                while opens() != {b"x": 1, b"y": 0}:
                     await check(0)
-            assert {row[0]: row[5] for row in cluster.describe("checkpoints")} == {b"x": 0, b"y": 0}
+            assert opens() == {b"x": 0, b"y": 0}
 
         run_clean(work)
 
@@ -170,7 +173,7 @@ def test_a_client_that_comes_back_has_its_session_attached_before_it_sends_anyth
             assert blocking.node_id == "c"
             assert [there[f"k{number}"] == value for number in range(4)] == [True] * 4
         for node in cluster.running:
-            counters = cluster.describe("cluster", node)["counters"]
+            counters = cluster.describe("cluster", node).counters
             assert (counters["garbage_streams"], counters["clients_cut_off"]) == (0, 0)
 
 

@@ -71,6 +71,6 @@ def test_an_asyncio_program_that_ends_without_closing_leaves_nothing_open(
     subprocess.run(arguments, check=True, timeout=60)
 
     def closed() -> bool:
-        return {row[0]: row[5] for row in cluster.describe("checkpoints")}.get(name.encode()) == 0
+        return {each.name: each.opens for each in cluster.describe("checkpoints")}.get(name.encode()) == 0
 
     cluster.wait_until(closed, "the checkpoint is closed", seconds=5)

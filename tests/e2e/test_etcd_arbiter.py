@@ -106,13 +106,13 @@ def test_one_of_three_members_of_etcd_is_not_needed(lost: int, name: str) -> Non
 def test_all_nodes_started_again_wait_for_etcd_and_then_serve(etcd: EtcdCluster, name: str) -> None:
     """A cold start reads what the register holds of the time before."""
     with nodes_with(etcd, 2, name) as cluster:
-        before = cluster.describe()["epoch"]
+        before = cluster.describe().epoch
         for node in cluster.node_ids:
             cluster.kill(node)
         for node in cluster.node_ids:
             cluster.start(node)
         cluster.wait_serving()
-        assert cluster.describe()["epoch"] > before
+        assert cluster.describe().epoch > before
         with Table(name, 10, 100, 32, address=cluster.addresses()) as table:
             table.Write("k", "v")
             assert table.Read(["k"]) == b"v"

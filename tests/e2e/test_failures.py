@@ -166,7 +166,7 @@ def test_a_client_that_is_killed_counts_as_closed_at_once(cluster: LocalCluster,
         assert client.stdout.readline() == "written\n"
         client.kill()
     cluster.wait_until(
-        lambda: all(row[0] != name.encode() for row in cluster.describe("checkpoints")),
+        lambda: all(each.name != name.encode() for each in cluster.describe("checkpoints")),
         "the checkpoint went with its only user",
     )
 
@@ -205,10 +205,8 @@ def test_without_a_majority_calls_try_again_and_status_says_what_is_awaited(
         table.Write("k", "v")
         cluster.kill("b")
         cluster.kill("c")
-        cluster.wait_until(
-            lambda: not cluster.describe("cluster", "a")["serving"], "a knows that it is alone"
-        )
-        assert cluster.describe("cluster", "a")["waiting_for"]
+        cluster.wait_until(lambda: not cluster.describe("cluster", "a").serving, "a knows that it is alone")
+        assert cluster.describe("cluster", "a").waiting_for
         with pytest.raises(CheckpointError) as caught:
             table.Write("k", "w", timeout=0.3)
         assert caught.value.code in (codes.TRY_AGAIN, codes.TIMEOUT)

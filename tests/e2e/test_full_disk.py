@@ -82,7 +82,7 @@ def test_a_node_that_comes_back_is_not_excluded_by_the_full_disk_of_another(role
         wait_alarm(cluster, full)
         load.wait_more(ENTRIES)
         others = [node for node in cluster.node_ids if node != full]
-        members = [member[0] for member in cluster.describe("cluster", others[0])["members"]]
+        members = [member.node_id for member in cluster.describe("cluster", others[0]).members]
         assert members == others
         free(disks[full])
         cluster.wait_serving()

@@ -29,7 +29,7 @@ def test_spoiled_frames_by_every_transport_end_no_node_and_change_no_view(
     with LocalCluster(3, key=key, name="ckptd") as cluster:
         table = Table("work", 100, 1000, 32, address=cluster.addresses())
         spoiled = SpoiledFrames(cluster, record(), seed=7, key=key)
-        epoch = cluster.describe()["epoch"]
+        epoch = cluster.describe().epoch
         for number in range(KNOCKS):
             spoiled.knock()
             if number % 10 == 0:
@@ -37,7 +37,7 @@ def test_spoiled_frames_by_every_transport_end_no_node_and_change_no_view(
         assert spoiled.frames > KNOCKS
         assert cluster.running == cluster.node_ids
         cluster.wait_serving()
-        assert cluster.describe()["epoch"] == epoch
+        assert cluster.describe().epoch == epoch
         assert table.read_all() == {b"k%d" % number: b"%d" % number for number in range(0, KNOCKS, 10)}
         table.close()
 
@@ -58,13 +58,13 @@ def test_frames_that_never_end_take_no_more_than_their_limit_and_honest_ones_arr
                 attackers[-1].send(unfinished)
         assert memory_mib(cluster.pid("a")) < 128 + 60 + 60
         told = cluster.describe()
-        limits = {name: (used, most) for name, used, most in told["limits"]}
+        limits = {name: (used, most) for name, used, most in told.limits}
         used, most = limits["client_frames_bytes"]
         assert 0.8 * most < used <= most == 128 * MIB
-        assert "client_frames_bytes" in dict(told["alarms"])["limits"]
+        assert "client_frames_bytes" in dict(told.alarms)["limits"]
         assert {"clients", "client_buffer_bytes", "strangers", "udp_strangers", "sessions"} <= set(limits)
         table["k"] = bytes(48 * MIB)
-        assert cluster.describe()["counters"]["clients_cut_off"] >= 8
+        assert cluster.describe().counters["clients_cut_off"] >= 8
         assert "client_frames_bytes_max" in cluster.log("a")
         for attacker in attackers:
             attacker.close()
@@ -86,7 +86,7 @@ def test_answers_that_many_clients_do_not_read_take_no_more_than_their_limit() -
             deaf[-1].send(encode_frame(Kind.READ, 100, deaf[-1].open(b"t"), 100, body))
         assert table["k"] == bytes(900 * 1024)
         assert memory_mib(cluster.pid("a")) - before < 32 + 60
-        assert cluster.describe()["counters"]["clients_cut_off"] > 100
+        assert cluster.describe().counters["clients_cut_off"] > 100
         for client in deaf:
             client.close()
 

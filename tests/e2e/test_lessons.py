@@ -48,7 +48,7 @@ def test_a_pause_shorter_than_the_lease_fails_no_call_and_changes_no_view(
         active = cluster.active_node(name)
         assert active is not None
         paused = next(node for node in cluster.node_ids if (node == active) == role.startswith("the active"))
-        before = [cluster.describe("cluster", node)["epoch"] for node in cluster.node_ids]
+        before = [cluster.describe("cluster", node).epoch for node in cluster.node_ids]
         with Stream(table) as stream:
             for _ in range(3):
                 stream.wait_more(WRITES)
@@ -58,5 +58,5 @@ def test_a_pause_shorter_than_the_lease_fails_no_call_and_changes_no_view(
             stream.wait_more(WRITES)
         assert stream.errors == []
         assert stream.lost_at(table) == []
-    assert [cluster.describe("cluster", node)["epoch"] for node in cluster.node_ids] == before
+    assert [cluster.describe("cluster", node).epoch for node in cluster.node_ids] == before
     assert cluster.running == cluster.node_ids

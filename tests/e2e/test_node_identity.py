@@ -8,7 +8,6 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,7 +16,7 @@ from ckpt_protocol.framing import encode_frame
 from ckpt_protocol.handshake import NONCE_BYTES, ROLE_PEER, Identity, Opener
 from ckpt_protocol.limits import INCARNATION_MAX
 from ckpt_protocol.messages import Kind
-from ckptd.testing import HeldPort, LocalCluster, describe
+from ckptd.testing import ClusterDescription, HeldPort, LocalCluster, describe
 
 HUGE = 2**62
 
@@ -35,12 +34,12 @@ def address(cluster: LocalCluster, node: str) -> tuple[str, int]:
 
 def unknown_starts(cluster: LocalCluster, node: str) -> int:
     """How many heartbeats with an unknown incarnation a node has counted."""
-    counters = cluster.describe("cluster", node)["counters"]
+    counters = cluster.describe("cluster", node).counters
     return int(counters.get("heartbeats_of_unknown_start", 0))
 
 
 def epochs(cluster: LocalCluster) -> set[int]:
-    return {cluster.describe("cluster", node)["epoch"] for node in cluster.node_ids}
+    return {cluster.describe("cluster", node).epoch for node in cluster.node_ids}
 
 
 def test_a_forged_heartbeat_excludes_no_node(cluster: LocalCluster) -> None:
@@ -62,14 +61,14 @@ def test_a_forged_heartbeat_excludes_no_node(cluster: LocalCluster) -> None:
 def test_a_forged_heartbeat_of_a_known_incarnation_silences_no_node(cluster: LocalCluster) -> None:
     """Its stamp was believed: every true heartbeat of b was an old one from then on, until b started anew."""
     before = epochs(cluster)
-    incarnation = next(row[1] for row in cluster.describe()["members"] if row[0] == "b")
+    incarnation = next(each.incarnation for each in cluster.describe().members if each.node_id == "b")
     body = pack_body(["b", incarnation, 0, 0, 2, [], [], 0, cluster.name])
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         for node in "ac":
             sender.sendto(encode_frame(Kind.HEARTBEAT, 2**64 - 1, 0, 0, body), address(cluster, node))
 
     def unsealed(node: str) -> int:
-        return int(cluster.describe("cluster", node)["counters"].get("heartbeats_unsealed", 0))
+        return cluster.describe("cluster", node).counters.get("heartbeats_unsealed", 0)
 
     cluster.wait_until(lambda: min(map(unsealed, "ac")) >= 1, "a and c count them")
     time.sleep(1.5)  # Longer than the grace: whoever was muted would be out.
@@ -125,14 +124,13 @@ def test_a_second_daemon_with_a_nodes_id_excludes_no_node_and_reports_what_is_wr
     others = [other for other in cluster.node_ids if other != node]
     with second_daemon(cluster, node) as path:
 
-        def status() -> dict[str, Any]:
-            answer: dict[str, Any] = describe(path, "cluster", cluster.name)
-            return answer
+        def status() -> ClusterDescription:
+            return describe(path, "cluster", cluster.name)
 
-        cluster.wait_until(lambda: "superseded" in dict(status()["alarms"]), "it says that it is superseded")
-        assert not status()["serving"]
-        assert "give this one a different node id" in dict(status()["alarms"])["superseded"]
-        assert "alarm superseded" in status()["waiting_for"]
+        cluster.wait_until(lambda: "superseded" in dict(status().alarms), "it says that it is superseded")
+        assert not status().serving
+        assert "give this one a different node id" in dict(status().alarms)["superseded"]
+        assert "alarm superseded" in status().waiting_for
         cluster.wait_until(
             lambda: min(unknown_starts(cluster, other) for other in others) > 40, "it is heard"
         )
@@ -146,7 +144,7 @@ def test_a_node_comes_back_when_the_daemon_that_replaced_it_is_gone(cluster: Loc
     cluster.kill("b")
     with second_daemon(cluster, "b", listen=cluster.listens_at("b")):
         cluster.wait_until(
-            lambda: len(cluster.describe("cluster", "a")["members"]) == 3,
+            lambda: len(cluster.describe("cluster", "a").members) == 3,
             "it is the node as long as it is there",
         )
     cluster.start("b")
@@ -178,7 +176,7 @@ def test_nodes_with_different_peers_report_that(cluster: LocalCluster) -> None:
     cluster.start("c", "--peers", ",".join(f"{node}={at}" for node, at in listens.items()))
 
     def alarm(node: str) -> str:
-        return str(dict(cluster.describe("cluster", node)["alarms"]).get("peers_differ", ""))
+        return dict(cluster.describe("cluster", node).alarms).get("peers_differ", "")
 
     cluster.wait_until(lambda: "node c has nodes a, b, c, d" in alarm("a"), "a is told")
     cluster.wait_until(lambda: "node a has nodes a, b, c" in alarm("c"), "c is told")
@@ -203,17 +201,16 @@ def test_a_node_that_no_peer_knows_reports_that(cluster: LocalCluster) -> None:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
 
-        def status() -> dict[str, Any]:
-            answer: dict[str, Any] = describe(cluster.directory / "other.sock", "cluster", cluster.name)
-            return answer
+        def status() -> ClusterDescription:
+            return describe(cluster.directory / "other.sock", "cluster", cluster.name)
 
         cluster.wait_until(
-            lambda: "is not among the peers of node 'a'" in dict(status()["alarms"]).get("peers", ""),
+            lambda: "is not among the peers of node 'a'" in dict(status().alarms).get("peers", ""),
             "it says why",
         )
-        cluster.wait_until(lambda: "alarm peers" in status()["waiting_for"], "it says for what it waits")
+        cluster.wait_until(lambda: "alarm peers" in status().waiting_for, "it says for what it waits")
         cluster.wait_until(
-            lambda: "nodeB" in dict(cluster.describe("cluster", "a")["alarms"]).get("peers", ""), "a says so"
+            lambda: "nodeB" in dict(cluster.describe("cluster", "a").alarms).get("peers", ""), "a says so"
         )
     finally:
         process.kill()

@@ -72,7 +72,7 @@ def test_what_an_older_node_would_ignore_is_refused_until_it_is_upgraded(mixed: 
                 call()
             assert refused.value.code == codes.NOT_SUPPORTED
         assert list(table) == [b"k"]
-        assert mixed.describe()["feature_level_waits_for"] == [OLD]
+        assert mixed.describe().feature_level_waits_for == (OLD,)
         assert mixed.leave(OLD) == 0
         with pytest.raises(CheckpointError):
             table.add("l", "v")  # It may come back as it was.
@@ -82,7 +82,7 @@ def test_what_an_older_node_would_ignore_is_refused_until_it_is_upgraded(mixed: 
         table.add("l", "v")
         with table.lead(timeout=10.0):
             table["m"] = "v"
-        assert mixed.describe(node=OLD)["feature_level_waits_for"] == []
+        assert mixed.describe(node=OLD).feature_level_waits_for == ()
 
 
 @pytest.mark.extended
@@ -97,9 +97,9 @@ def test_an_older_node_that_comes_later_is_not_admitted(mixed: MixedCluster) -> 
         mixed.upgraded = False
         mixed.start(OLD)
         mixed.wait_until(
-            lambda: "too_old" in dict(mixed.describe()["alarms"]), "an alarm because of the older node"
+            lambda: "too_old" in dict(mixed.describe().alarms), "an alarm because of the older node"
         )
-        assert [row[0] for row in mixed.describe()["members"]] == ["a", "b"]
+        assert [member.node_id for member in mixed.describe().members] == ["a", "b"]
         table.add("l", "v")
         mixed.leave(OLD)
         mixed.upgraded = True

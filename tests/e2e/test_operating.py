@@ -171,10 +171,10 @@ def test_two_nodes_without_their_witness_start_when_one_is_bootstrapped(name: st
     ],
 )
 def test_nothing_is_forced_on_a_cluster_that_serves(cluster: LocalCluster, words: tuple[str, ...]) -> None:
-    before = cluster.describe("cluster", "a")["epoch"]
+    before = cluster.describe("cluster", "a").epoch
     assert "ERR_BAD_OPERATION" in refused(cluster, "a", "cluster", *words, "--yes")
     cluster.wait_serving()
-    assert cluster.describe("cluster", "a")["epoch"] == before
+    assert cluster.describe("cluster", "a").epoch == before
 
 
 def test_nothing_is_done_where_no_terminal_can_answer(cluster: LocalCluster) -> None:

@@ -71,7 +71,7 @@ def test_the_last_node_waits_for_one_that_is_started_late() -> None:
         time.sleep(3)
         assert process.poll() is None
         assert holds_all(table), "it serves while it waits"
-        assert "one of a" in str(cluster.describe("cluster", "b")["alarms"])
+        assert "one of a" in str(cluster.describe("cluster", "b").alarms)
         cluster.start("a")
         assert process.wait(20) == 0
         assert holds_all(table)

@@ -164,7 +164,7 @@ def test_fence_the_other_continues_once_the_hook_has_killed_the_silent_coordinat
     hook = Hook(tmp_path, 'kill -9 "$(cat "$1.pid")" && echo "$CKPTD_NODE killed $CKPTD_FENCE_NODE"')
     with LocalCluster(2, flags=hook.flags()) as cluster, under_load(cluster, name) as load:
         note_pids(cluster, hook)
-        before = cluster.describe("cluster", "b")["epoch"]
+        before = cluster.describe("cluster", "b").epoch
         with paused(cluster, "a"):
             wait_alone(cluster, "b")
             assert cluster.running == ("b",)
@@ -226,7 +226,7 @@ def test_promote_the_other_continues_after_its_grace_and_the_log_names_what_that
     """The coordinator stood still, so that it acknowledged nothing alone: nothing is lost here."""
     flags = ("--on-silent-peer", "promote")
     with LocalCluster(2, flags=flags) as cluster, under_load(cluster, name) as load:
-        before = cluster.describe("cluster", "b")["epoch"]
+        before = cluster.describe("cluster", "b").epoch
         with paused(cluster, "a"):
             wait_alone(cluster, "b")
             load.wait_more(ENTRIES)

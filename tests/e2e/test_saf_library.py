@@ -264,7 +264,7 @@ def test_what_a_process_had_open_is_closed_with_it(
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
         assert process.stdin is not None and process.stdout is not None and process.stderr is not None
         assert process.stdout.readline() == "open\n"
-        assert cluster.checkpoint(dn)[5] == 2
+        assert cluster.checkpoint(dn).opens == 2
         if killed:
             process.kill()
         else:
@@ -272,7 +272,7 @@ def test_what_a_process_had_open_is_closed_with_it(
             process.stdin.flush()
         assert process.wait(DEADLINE_S) == (-signal.SIGKILL if killed else 0)
         assert process.stderr.read() == ""
-    until(lambda: cluster.checkpoint(dn)[5] == 1, AT_ONCE_S)
+    until(lambda: cluster.checkpoint(dn).opens == 1, AT_ONCE_S)
 
 
 @pytest.mark.extended

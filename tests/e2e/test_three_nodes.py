@@ -101,7 +101,7 @@ def test_a_checkpoint_without_retention_goes_with_its_last_table(cluster: LocalC
     with Table(name, 10, 1000, 32, retentionMs=0, address=cluster.address("a")) as table:
         table.Write("k", "v")
     cluster.wait_until(
-        lambda: all(row[0] != name.encode() for row in cluster.describe("checkpoints")),
+        lambda: all(each.name != name.encode() for each in cluster.describe("checkpoints")),
         "the checkpoint is gone",
     )
     with pytest.raises(CheckpointError) as caught:
@@ -154,4 +154,4 @@ def test_a_node_of_another_cluster_refuses_to_start_and_says_why(
     assert "'e2e'" in last_line
     assert "other" in last_line or not new
     cluster.wait_serving()
-    assert [member[0] for member in cluster.describe("cluster", "a")["members"]] == ["a", "b"]
+    assert [member.node_id for member in cluster.describe("cluster", "a").members] == ["a", "b"]

@@ -65,7 +65,7 @@ def test_a_thousand_large_reads_at_once_are_answered_and_delay_no_other_client()
             for number in range(10):
                 large[f"k{number}"] = bytes([number]) * MIB
             before = [memory_mib(cluster.pid(node_id)) for node_id in cluster.node_ids]
-            epoch = cluster.describe()["epoch"]
+            epoch = cluster.describe().epoch
 
             async def read_all() -> list[bytes]:
                 async with await AsyncTable.open("large", address=where, timeout=60) as table:
@@ -77,7 +77,7 @@ def test_a_thousand_large_reads_at_once_are_answered_and_delay_no_other_client()
             after = [memory_mib(cluster.pid(node_id)) for node_id in cluster.node_ids]
             assert max(a - b for a, b in zip(after, before, strict=True)) < GROWTH_MIB_MAX
             assert max(took) < QUICK_S
-            assert cluster.describe()["epoch"] == epoch
+            assert cluster.describe().epoch == epoch
 
 
 @pytest.mark.parametrize("door", ["unix", pytest.param("tcp", marks=pytest.mark.slow)])

@@ -58,7 +58,7 @@ def test_the_other_continues_when_the_coordinator_is_paused(name: str) -> None:
 
 
 def coordinator_of(cluster: LocalCluster, node: str) -> str:
-    return str(cluster.describe("cluster", node)["coordinator"])
+    return cluster.describe("cluster", node).coordinator
 
 
 @pytest.mark.extended
@@ -120,12 +120,12 @@ def test_without_the_witness_the_service_continues_and_only_without_a_majority_t
 @pytest.mark.extended
 def test_a_witness_that_lost_its_state_directory_votes_again_once_a_view_names_it(name: str) -> None:
     with LocalCluster(2, witnesses=1) as cluster, under_load(cluster, name) as load:
-        before = cluster.describe()["epoch"]
+        before = cluster.describe().epoch
         cluster.kill("w")
         shutil.rmtree(cluster.state_path("w"))
         cluster.start("w")
         cluster.wait_serving()
-        assert cluster.describe()["epoch"] > before
+        assert cluster.describe().epoch > before
         first = coordinator(cluster)
         cluster.kill(first)
         load.wait_more(ENTRIES)
@@ -140,12 +140,12 @@ def test_a_witness_that_is_restarted_under_load_costs_no_client_anything(name: s
         assert cluster.leave("b") == 0
         cluster.start("b")
         cluster.wait_serving()
-        before = cluster.describe()["epoch"]
+        before = cluster.describe().epoch
         assert cluster.leave("w") == 0
         load.wait_more(ENTRIES)
         cluster.start("w")
         cluster.wait_serving()
-        assert cluster.describe()["epoch"] == before
+        assert cluster.describe().epoch == before
         first = coordinator(cluster)
         cluster.kill(first)
         load.wait_more(ENTRIES)

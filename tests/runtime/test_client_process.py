@@ -127,5 +127,5 @@ def test_a_leader_whose_death_is_seen_is_shown_as_such() -> None:
                 leader = table.leader()
                 assert leader is not None
                 assert leader.death_seen == seen
-                unseen = cluster.describe()["leaders_unseen"]
-                assert [row[0] for row in unseen] == ([] if seen else [b"t"])
+                unseen = cluster.describe().leaders_unseen
+                assert [leader.checkpoint for leader in unseen] == ([] if seen else [b"t"])

@@ -3,21 +3,32 @@
 An operation is a generator of requests (see `steps`). The two classes have the methods that carry it out.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from ckpt_client.io.time_limit import TimeLimit
 from ckpt_client.session import table_requests
 from ckpt_client.session.table_requests import Key, Status
 from ckpt_client.steps import Request, Result, Steps, drive, drive_async
 from ckpt_protocol.body_codec import pack_body
+from ckpt_protocol.errors import FrameError
 from ckpt_protocol.messages import Kind
+
+if TYPE_CHECKING:
+    from ckpt_protocol.descriptions import CheckpointDescription, ClusterDescription
 
 ServiceCall = Steps[Request, Result]
 
 
 def describe(what: str) -> ServiceCall[Any]:
     """DESCRIBE: return what the node knows."""
-    return (yield Kind.DESCRIBE, 0, pack_body([what]))
+    # Imported here because few programs need it.
+    from ckpt_protocol.descriptions import parse_checkpoint_descriptions, parse_cluster_description
+
+    payload = yield Kind.DESCRIBE, 0, pack_body([what])
+    try:
+        return (parse_cluster_description if what == "cluster" else parse_checkpoint_descriptions)(payload)
+    except FrameError:
+        table_requests.raise_malformed("DESCRIBE")
 
 
 def unlink(name: Key) -> ServiceCall[None]:
@@ -33,8 +44,14 @@ def status(handle: int) -> ServiceCall[Status]:
 class ServiceCalls:
     """The base of `Connection`: the operations for programs that block."""
 
-    def describe(self, what: str, timeout: float | None = None) -> Any:
-        """Return what the node knows: "cluster" (a dict) or "checkpoints" (a list). Raises: SaAisError."""
+    @overload
+    def describe(self, what: Literal["cluster"], timeout: float | None = None) -> "ClusterDescription": ...
+    @overload
+    def describe(
+        self, what: Literal["checkpoints"], timeout: float | None = None
+    ) -> "tuple[CheckpointDescription, ...]": ...
+    def describe(self, what: str, timeout: float | None = None) -> object:
+        """Return what the node knows about the "cluster" or its "checkpoints". Raises: SaAisError."""
         return self._run(describe(what), timeout)
 
     def unlink(self, name: Key, timeout: float | None = None) -> None:
@@ -62,8 +79,16 @@ class ServiceCalls:
 class AsyncServiceCalls:
     """The base of `AsyncConnection`: the operations for asyncio."""
 
-    async def describe(self, what: str, timeout: float | None = None) -> Any:
-        """Return what the node knows: "cluster" (a dict) or "checkpoints" (a list). Raises: SaAisError."""
+    @overload
+    async def describe(
+        self, what: Literal["cluster"], timeout: float | None = None
+    ) -> "ClusterDescription": ...
+    @overload
+    async def describe(
+        self, what: Literal["checkpoints"], timeout: float | None = None
+    ) -> "tuple[CheckpointDescription, ...]": ...
+    async def describe(self, what: str, timeout: float | None = None) -> object:
+        """Return what the node knows about the "cluster" or its "checkpoints". Raises: SaAisError."""
         return await self._run(describe(what), timeout)
 
     async def unlink(self, name: Key, timeout: float | None = None) -> None:

@@ -12,17 +12,16 @@ from ckpt_client.session.call import NEVER_NS
 from ckpt_protocol import codes
 from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.constants import (
-    SA_CKPT_CHECKPOINT_COLLOCATED,
     SA_CKPT_CHECKPOINT_CREATE,
     SA_CKPT_CHECKPOINT_READ,
     SA_CKPT_CHECKPOINT_WRITE,
     SA_CKPT_DEFAULT_SECTION_ID,
     SA_CKPT_SECTIONS_ANY,
-    SA_CKPT_WR_ALL_REPLICAS,
     SA_TIME_END,
     SA_TIME_MAX,
     SA_TIME_ONE_MILLISECOND,
 )
+from ckpt_protocol.creation_attributes import Attributes as Attributes
 from ckpt_protocol.errors import FrameError
 from ckpt_protocol.limits import (
     CALL_BYTES_MAX,
@@ -52,32 +51,6 @@ NO_LIMIT_NS: Final = NEVER_NS // 4
 """The time-out of a call that waits for as long as it takes (73 years). Longer ones are cut to it."""
 
 EMPTY_BODY: Final = pack_body([])
-
-
-class Attributes(NamedTuple):
-    """A checkpoint's creation attributes, in the order of the SAF structure. Sizes in bytes."""
-
-    flags: int
-    checkpoint_size: int
-    retention_ns: int
-    sections_max: int
-    section_bytes_max: int
-    section_id_bytes_max: int
-
-    @property
-    def sync(self) -> bool:
-        """True if a write returns when every in-sync replica has it."""
-        return bool(self.flags & SA_CKPT_WR_ALL_REPLICAS)
-
-    @property
-    def may_lack_active(self) -> bool:
-        """True if the service never activates a replica on its own (asynchronous and collocated)."""
-        return bool(self.flags & SA_CKPT_CHECKPOINT_COLLOCATED) and not self.sync
-
-    @property
-    def single(self) -> bool:
-        """True if there is only the default section, which every key names."""
-        return self.sections_max == 1
 
 
 class OpenParameters(NamedTuple):

@@ -1,52 +1,25 @@
-"""A cluster of real `ckptd` processes on loopback, for tests and other programs that need one temporarily.
-
-    from ckpt_client import Table
-    from ckptd.testing import LocalCluster
-
-    with LocalCluster(nodes=3) as cluster:
-        table = Table("state", 100, 1024, 32, address=cluster.addresses())
-        table.Write("k", "v")
-        cluster.kill(cluster.active_node("state"))
-        assert table.Read(["k"]) == b"v"
-
-Entering the block waits until the nodes serve as one cluster. Leaving it kills every process and removes the
-cluster's directory. The daemons also end when this process ends in any other way.
-
-This module does not use the client library; it asks the daemons with DESCRIBE, as any program may.
-"""
+"""A cluster of real `ckptd` processes: start, kill, pause and ask its nodes."""
 
 import atexit
 import os
-import random
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Literal, Self, overload
 
-from ckpt_protocol.body_codec import pack_body
-from ckpt_protocol.codes import OK, code_name
-from ckpt_protocol.errors import FrameError
-from ckpt_protocol.framing import Frame, FrameDecoder, encode_frame
-from ckpt_protocol.handshake import NONCE_BYTES, ROLE_OPERATOR, HandshakeRejected, Identity, Opener
-from ckpt_protocol.messages import Kind
-from ckpt_protocol.parse_answers import decode_answer
+from ckpt_protocol.descriptions import CheckpointDescription, ClusterDescription
+from ckptd.testing.describe_node import describe
+from ckptd.testing.errors import ClusterError, NodeEnded
+from ckptd.testing.held_port import HeldPort
 
-# Ports below Linux's ephemeral range (from 32768). While its node is down, a port in that range may be taken
-# by the outgoing connection of another process, and a peer that dials it may even connect to itself.
-PORT_MIN: Final = 15_000
-PORT_MAX: Final = 32_000
-PORT_ATTEMPTS: Final = 1_000
 POLL_SECONDS: Final = 0.01
-ASK_SECONDS: Final = 1.0
 LOG_TAIL_CHARACTERS: Final = 2_000
 DIRECTORY_PREFIX: Final = "ckptd-"
 SHORT_DIRECTORY: Final = "/tmp"
@@ -66,82 +39,12 @@ LETTERS_OF_NODES: Final = 22
 WITNESS_IDS: Final = "wxyz"
 
 
-class ClusterError(Exception):
-    """The cluster did not get into the requested state in time; the text describes its state."""
-
-
-class NodeEnded(ClusterError):
-    """A daemon that should be running has ended on its own; the text contains the end of its log."""
-
-
-class HeldPort:
-    """A port of 127.0.0.1, for TCP and UDP, that no other `HeldPort` gets until `close()`.
-
-    Its `number` is odd. While it is held, an otherwise unused socket stays bound to the even port below it.
-    So the kernel keeps two processes from getting the same port, even while no daemon listens on it.
-    """
-
-    def __init__(self) -> None:
-        """Hold a random free port. Raises: ClusterError if none is free."""
-        for _ in range(PORT_ATTEMPTS):
-            guarding = random.randrange(PORT_MIN, PORT_MAX, 2)
-            guard = socket.socket()
-            try:
-                guard.bind(("127.0.0.1", guarding))
-                with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-                    tcp.bind(("127.0.0.1", guarding + 1))
-                    udp.bind(("127.0.0.1", guarding + 1))
-            except OSError:
-                guard.close()
-                continue
-            self.number = guarding + 1
-            self.close = weakref.finalize(self, guard.close)
-            return
-        raise ClusterError(f"no port of 127.0.0.1 between {PORT_MIN} and {PORT_MAX} is free")
-
-    def __str__(self) -> str:
-        return str(self.number)
-
-
 def _choose_directory() -> Path:
     """Return a path for a cluster's directory: in TMPDIR, or in /tmp if socket paths would be too long."""
     name = DIRECTORY_PREFIX + secrets.token_hex(4)
     directory = Path(tempfile.gettempdir(), name)
     too_long = len(os.fsencode(directory)) + 1 + SOCKET_NAME_BYTES_MAX > SOCKET_PATH_BYTES_MAX
     return Path(SHORT_DIRECTORY, name) if too_long else directory
-
-
-def describe(path: str | Path, what: str, cluster: str = "", key: str = "") -> Any:
-    """Ask the daemon at a unix socket to DESCRIBE `what`, "cluster" or "checkpoints"; return its answer.
-
-    Raises: OSError if no daemon answers, ClusterError if it refuses.
-    """
-    identity = Identity(cluster=cluster, key=key.encode())
-    opener = Opener(identity, ROLE_OPERATOR, os.urandom(NONCE_BYTES))
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(ASK_SECONDS)
-        connection.connect(str(path))
-        decoder = FrameDecoder()
-        connection.sendall(opener.hello())
-        try:
-            _, proof = opener.receive(_receive(connection, decoder))
-            connection.sendall(proof + encode_frame(Kind.DESCRIBE, 1, 0, 1, pack_body([what])))
-            code, payload, _, text = decode_answer(_receive(connection, decoder).body)
-        except (HandshakeRejected, FrameError) as error:
-            raise ClusterError(f"{path}: {error}") from error
-    if code != OK:
-        raise ClusterError(f"{path}: {code_name(code)} {text}")
-    return payload
-
-
-def _receive(connection: socket.socket, decoder: FrameDecoder) -> Frame:
-    while True:
-        chunk = connection.recv(65536)
-        if not chunk:
-            raise ConnectionResetError("the daemon closed the connection")
-        frames = decoder.feed(chunk)
-        if frames:
-            return frames[0]
 
 
 class LocalCluster:
@@ -397,22 +300,37 @@ class LocalCluster:
 
     # -- asking the nodes
 
-    def describe(self, what: str = "cluster", node: int | str = 0, cluster: str | None = None) -> Any:
-        """Return a node's answer to DESCRIBE. `cluster` is its cluster. Raises: OSError; ClusterError."""
+    @overload
+    def describe(
+        self, what: Literal["cluster"] = "cluster", node: int | str = 0, cluster: str | None = None
+    ) -> ClusterDescription: ...
+    @overload
+    def describe(
+        self, what: Literal["checkpoints"], node: int | str = 0, cluster: str | None = None
+    ) -> tuple[CheckpointDescription, ...]: ...
+    def describe(
+        self,
+        what: Literal["cluster", "checkpoints"] = "cluster",
+        node: int | str = 0,
+        cluster: str | None = None,
+    ) -> object:
+        """Return what a node knows about its "cluster" or the "checkpoints".
+
+        `cluster` is the name of the node's cluster. Raises: OSError; ClusterError.
+        """
         return describe(self.socket_path(node), what, self.name if cluster is None else cluster, self._key)
 
-    def checkpoint(self, name: str, node: int | str | None = None) -> list[Any]:
+    def checkpoint(self, name: str, node: int | str | None = None) -> CheckpointDescription:
         """Return a node's description of a checkpoint, by default of the first running node that knows it.
 
-        [name, creation id, attributes, active or nil, [[node, in sync], …], opens, unlinked].
         Raises: ClusterError if there is no checkpoint of that name; OSError if no node answers.
         """
         fault: OSError | ClusterError = ClusterError("no node is running")
         for each in self.running if node is None else (node,):
             try:
-                for row in self.describe("checkpoints", each):
-                    if row[0] == name.encode() and not row[6]:
-                        return list(row)
+                for described in self.describe("checkpoints", each):
+                    if described.name == name.encode() and not described.unlinked:
+                        return described
                 fault = ClusterError(f"there is no checkpoint {name!r}")
             except (OSError, ClusterError) as error:
                 fault = error
@@ -420,8 +338,7 @@ class LocalCluster:
 
     def active_node(self, name: str) -> str | None:
         """Return the node with a checkpoint's active replica; None if there is none."""
-        active = self.checkpoint(name)[3]
-        return None if active is None else str(active)
+        return self.checkpoint(name).active
 
     def in_sync_nodes(self, name: str) -> tuple[str, ...]:
         """Return the nodes that serve and report themselves that their replica of a checkpoint is in sync.
@@ -429,14 +346,14 @@ class LocalCluster:
         The others' reports are not enough: for a while they still list a node that was killed, even after it
         was started again.
         """
-        reported = (node for node, in_sync in self.checkpoint(name)[4] if in_sync and self._runs(node))
+        reported = (node for node in self.checkpoint(name).in_sync_nodes if self._runs(node))
         return tuple(sorted(node for node in reported if self._reports_in_sync(node, name)))
 
     def _reports_in_sync(self, node_id: str, name: str) -> bool:
         try:
             # In this order: a node that serves has the directory of the view that its incarnation is in.
-            serving = self.describe("cluster", node_id)["serving"]
-            return bool(serving) and [node_id, True] in self.checkpoint(name, node_id)[4]
+            serving = self.describe("cluster", node_id).serving
+            return serving and node_id in self.checkpoint(name, node_id).in_sync_nodes
         except (OSError, ClusterError):
             return False
 
@@ -474,11 +391,11 @@ class LocalCluster:
                     raise NodeEnded(f"node {node_id} ended: {self.log_tail(node_id)}")
             for node_id in expected:
                 view = self.describe("cluster", node_id)
-                members = tuple(sorted(member[0] for member in view["members"]))
-                if not view["serving"] or members != tuple(sorted(expected)):
-                    raise ClusterError(f"{node_id} sees {members}: {view['waiting_for'] or 'serving'}")
-                if not set(witnesses) <= set(view["voting_witnesses"]):
-                    raise ClusterError(f"at {node_id} only {view['voting_witnesses']} of {witnesses} vote")
+                members = tuple(sorted(member.node_id for member in view.members))
+                if not view.serving or members != tuple(sorted(expected)):
+                    raise ClusterError(f"{node_id} sees {members}: {view.waiting_for or 'serving'}")
+                if not set(witnesses) <= set(view.voting_witnesses):
+                    raise ClusterError(f"at {node_id} only {view.voting_witnesses} of {witnesses} vote")
             return True
 
         if not expected:
