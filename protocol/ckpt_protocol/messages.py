@@ -147,7 +147,7 @@ class Verb:
 class Op:
     """A section operation: an array that begins with one of these numbers.
 
-    REMOVE, PIECE and LEADERSHIP are between nodes. `id` and `content` are bin, times are nanoseconds since
+    PIECE and LEADERSHIP are between nodes. `id` and `content` are bin, times are nanoseconds since
     1970 (`SA_TIME_END`: never), offsets are bytes.
     """
 
@@ -158,7 +158,7 @@ class Op:
     EXPIRATION_SET: Final = 5  # id, expiration
     PUT: Final = 6  # id, content, expiration or nil (unchanged): OVERWRITE, created if missing
     PATCH: Final = 7  # id, offset, content, expiration or nil: WRITE, created if missing
-    REMOVE: Final = 8  # id, true if it expired: DELETE if present
+    REMOVE: Final = 8  # id, between nodes: true if it expired: DELETE if present
     PIECE: Final = 9  # id, total, offset, content, expiration, last update, version: of a weak section
     REQUIRE: Final = 10  # id, a version, nil (absent) or true (present): a condition, before all changes
     LEAD: Final = 11  # handle, secret, ttl, exclusive, allow loss, name, host, pid: to the queue; alone

@@ -47,6 +47,7 @@ _OF_CLIENTS: Final[Shapes] = {
     (Op.OVERWRITE, int, bytes, bytes): 0,
     (Op.EXPIRATION_SET, int, bytes, int): 0,
     (Op.EXPIRE_AFTER, int, bytes, int): 2,
+    (Op.REMOVE, int, bytes): 0,
     (Op.CREATE, int, bytes, int, bytes): 0,
     (Op.WRITE, int, bytes, int, bytes): 2,
     (Op.PUT, int, bytes, bytes, _NIL): 0,
@@ -65,7 +66,6 @@ _OF_CLIENTS: Final[Shapes] = {
 
 _OF_REPLICAS: Final[Shapes] = {
     **_OF_CLIENTS,
-    (Op.REMOVE, int, bytes): 0,
     (Op.REMOVE, int, bytes, bool): 0,
     (Op.CREATE, int, bytes, int, bytes, bool): 0,  # True: the active replica generated the id.
     (Op.PIECE, int, bytes, int, int, bytes, int, int): 3,  # (Of a node without section versions.)

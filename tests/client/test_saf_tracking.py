@@ -91,7 +91,7 @@ def test_a_new_tracker_asks_for_the_current_position() -> None:
     assert unpack_body(tracker.body) == [None, 0]
     assert tracker.take([7, [], 3]) == []
     assert unpack_body(tracker.body) == [7, 3]
-    assert tracker.take([9, [], 4, "of a later version"]) == []
+    assert tracker.take([9, [], 4, True, "of a later version"]) == []
     assert unpack_body(tracker.body) == [9, 4]
 
 

@@ -40,7 +40,7 @@ OF_LEADERS = (Op.LEAD, Op.RESIGN, Op.REVOKE, Op.TOKEN)
 
 KEEPS_ITS_SIZE = (Op.EXPIRATION_SET, Op.EXPIRE_AFTER, Op.REQUIRE, *OF_LEADERS)
 CHANGES_NO_DATA = (Op.EXPIRATION_SET, Op.EXPIRE_AFTER, Op.REQUIRE, Op.LEADERSHIP, *OF_LEADERS)
-OF_THE_SERVICE = (Op.REMOVE, Op.PIECE, Op.LEADERSHIP)
+OF_THE_SERVICE = (Op.PIECE, Op.LEADERSHIP)
 """Not counted: a client's update was counted when it was gathered."""
 
 NUMBERS = sorted({number for name, number in vars(Op).items() if name.isupper()})

@@ -475,7 +475,7 @@ def test_an_update_without_a_list_of_operations_is_invalid(ops: Any) -> None:
         [Op.PATCH, {}, 0, b"x", None],
         [Op.PATCH, b"a", 0, 7, None],
         [Op.PATCH, b"a", 0, b"x", 5_000.5],
-        [Op.REMOVE, b"a"],
+        [Op.REMOVE, b"a", True],
         [Op.PIECE, b"a", 1, 0, b"x", SA_TIME_END, 0],
     ],
     ids=repr,

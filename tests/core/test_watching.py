@@ -324,6 +324,28 @@ def test_no_section_expires_after_a_time_while_one_node_is_older() -> None:
     assert table.read(b"k") == b"v"
 
 
+@KINDS
+def test_remove_deletes_what_is_there(flags: int) -> None:
+    cluster, table, other = opened(flags)
+    table.write(b"k", b"v")
+    place = begin(other)
+    table.update([Op.REMOVE, b"missing"], [Op.REMOVE, b"k"], [Op.PUT, b"l", b"v", None])
+    assert table.read_all() == {b"l": b"v"}
+    cluster.run(50)
+    found = changes(other.call(Kind.TRACK, *place))
+    assert found.rows is not None
+    assert (Change.DELETED, b"k") in [(row.change, row.section_id) for row in found.rows]
+    cluster.check()
+
+
+def test_remove_is_refused_while_one_node_is_older_and_for_the_default_section() -> None:
+    table = mixed().client("a").open()
+    assert table.try_update([Op.REMOVE, b"k"]).code == codes.NOT_SUPPORTED
+    single = nodes("a").client("a").open(sections_max=1)
+    assert single.try_update([Op.REMOVE, b""]).code == codes.INVALID_PARAM
+    assert single.try_update([Op.REMOVE, b"k", True]).code == codes.INVALID_PARAM
+
+
 def test_a_read_shows_the_version_and_the_time_that_is_left() -> None:
     _, table, _ = opened()
     table.update([Op.PUT, b"k", b"v", None], [Op.EXPIRE_AFTER, b"k", 5 * SECOND_NS])

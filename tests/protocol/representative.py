@@ -124,6 +124,7 @@ _REQUESTS: Final = [
     _frame("UPDATE", 22, 2, 19, [*UPDATE, [Op.TOKEN, 5, 17, SECRET, 0]], "TOKEN"),
     _frame("UPDATE", 23, 2, 19, [[Op.REQUIRE, b"key", None], *UPDATE], "REQUIRE"),
     _frame("UPDATE", 26, 2, 24, [*UPDATE, [Op.EXPIRE_AFTER, b"key", 30 * 10**9]], "EXPIRE_AFTER"),
+    _frame("UPDATE", 30, 2, 24, [[Op.REMOVE, b"k"], *UPDATE], "REMOVE"),
     _frame("READ", 27, 2, 24, [[b"k", 0, None, True, True]], "all"),
     _frame("ITERATE", 28, 2, 24, [SA_CKPT_SECTIONS_ANY, 0, None, True, None, False, True], "position"),
     _frame("TRACK", 29, 2, 24, [(1 << 40) + 7, 3, True, b"job:", False], "prefix"),

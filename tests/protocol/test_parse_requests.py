@@ -164,7 +164,7 @@ def test_arrays_within_arrays_that_claim_much_and_bring_nothing_cost_little(
 @pytest.mark.parametrize(
     "wrong",
     [7, None, [], [Op.DELETE], [Op.DELETE, b"k", 1], [Op.DELETE, "k"], [True, b"k"], [99, b"k"], [Op.REMOVE,
-    b"k"],
+    b"k", True],
      [Op.WRITE, b"k", -1, b""], [Op.WRITE, b"k", 2**63, b""], [Op.PUT, b"k", b"v", 0.5], [Op.CREATE, b"", 5,
      b"", True],
      [Op.PIECE, b"k", 1, 0, b"", 5, 5], [[Op.DELETE, b"k"]], {}, [Op.PUT, {}, b"v", None], b"\x02k", "2k",

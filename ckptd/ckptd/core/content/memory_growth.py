@@ -69,7 +69,7 @@ def _walk(ops: Ops, table: SectionTable) -> tuple[int, int]:
             new = len(op[2])
         elif kind == Op.CREATE:
             new = len(op[3])
-        elif kind == Op.DELETE:
+        elif kind in (Op.DELETE, Op.REMOVE):
             new = _ABSENT
         else:
             continue

@@ -364,6 +364,5 @@ class ActiveReplica(LeaderElection):
 def _check_older_nodes_know(ops: Ops) -> None:
     """Refuse what a node of an older version could not follow. Raises: RequestError NOT_SUPPORTED."""
     for index, op in enumerate(ops):
-        if op[0] == Op.EXPIRE_AFTER:
-            text = f"no section is made to expire after a time: {EVERY_NODE_MUST}"
-            raise RequestError(codes.NOT_SUPPORTED, text, index)
+        if op[0] in (Op.EXPIRE_AFTER, Op.REMOVE):
+            raise RequestError(codes.NOT_SUPPORTED, f"this operation is not served: {EVERY_NODE_MUST}", index)
