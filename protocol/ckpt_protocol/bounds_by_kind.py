@@ -149,7 +149,7 @@ BOUNDS: Final[dict[int, Bounds]] = {
     Kind.TAKEN: Bounds(0, 0, 0, _NODES, State.HANDSHAKE),
     Kind.ATTACH: _small(1, _ESTABLISHED),
     Kind.DETACH: _small(0),
-    Kind.OPEN: _of(NAMING_REQUEST_BYTES_MAX, 2, 11, Sender.CLIENT, State.ATTACHED),
+    Kind.OPEN: _of(NAMING_REQUEST_BYTES_MAX, 2, 12, Sender.CLIENT, State.ATTACHED),
     Kind.CLOSE: _small(0),
     Kind.UNLINK: _small(3, body_bytes=NAMING_REQUEST_BYTES_MAX),
     Kind.RETENTION_SET: _small(1),

@@ -186,6 +186,12 @@ ENDED_LEADERSHIPS_MAX: Final = 10
 LEADERSHIP_BYTES_MAX: Final = 64 * 1024
 """Who leads, who waits and who led, packed. It fits in with every limit above."""
 
+FORMER_LIMITS_MAX: Final = 16
+"""Former limits of one checkpoint that a program may still open it with, after resizes.
+
+Those of its creation are always among them; of the others, the directory forgets the oldest.
+"""
+
 PAGE_BYTES_MAX: Final = 1024 * 1024
 """About how much one page of an iteration carries. A page has at least one section."""
 

@@ -30,7 +30,7 @@ class Kind:
     # -- from clients: request number, handle (0: none), the lowest request still unanswered
     ATTACH: Final = 10  # request, session, generation; [fresh]
     DETACH: Final = 11  # request, 0, lowest; []: end the session, close everything that it opened
-    OPEN: Final = 12  # request, 0, lowest; [name, open_flags, attributes or nil, compare_retention]
+    OPEN: Final = 12  # request, 0, lowest; [name, open_flags, attributes or nil, compare_retention, grow]
     CLOSE: Final = 13  # request, handle, lowest; []
     UNLINK: Final = 14  # request, 0, lowest; [name, creation id or 0: any, the leader's secret or 0]
     RETENTION_SET: Final = 15  # request, handle, lowest; [retention_ns]
@@ -147,7 +147,8 @@ class Verb:
 class Op:
     """A section operation: an array that begins with one of these numbers.
 
-    PIECE and LEADERSHIP are between nodes. `id` and `content` are bin, times are nanoseconds since
+    PIECE and LEADERSHIP are between nodes. So is another form of RESIZE: the resize's number, the three
+    limits in force, and the three that are wanted. `id` and `content` are bin, times are nanoseconds since
     1970 (`SA_TIME_END`: never), offsets are bytes.
     """
 
@@ -166,6 +167,7 @@ class Op:
     REVOKE: Final = 13  # epoch, seq: an operator ends the leadership with this token; alone
     TOKEN: Final = 14  # epoch, seq, secret, lineage: the update is the leader's; after all changes
     LEADERSHIP: Final = 15  # who leads and who waits, packed: replaces what was so before; alone
+    RESIZE: Final = 16  # maxSections, maxSectionSize, maxSectionIdSize (nil: unchanged), at least; alone
     EXPIRE_AFTER: Final = 17  # id, duration: EXPIRATION_SET, so long after the time of the update
 
 

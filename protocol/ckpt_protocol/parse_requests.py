@@ -38,12 +38,16 @@ Perhaps with `with_version`, and then perhaps with `with_time_left`. Offset and 
 
 
 class Open(NamedTuple):
-    """OPEN. `attributes`: six integers that obey the rules of `creation_attributes`; None without CREATE."""
+    """OPEN. `attributes`: six integers that obey the rules of `creation_attributes`; None without CREATE.
+
+    `grow`: the checkpoint may exist with other limits, since the client resizes it then.
+    """
 
     name: bytes
     flags: int
     attributes: tuple[int, ...] | None
     compare_retention: bool
+    grow: bool = False
 
 
 class Iterate(NamedTuple):
@@ -113,7 +117,7 @@ def parse_attach(body: bytes) -> bool:
 
 def parse_open(body: bytes) -> Open:
     """OPEN. Refusals: BAD_FLAGS, then those of `check_name`, then INVALID_PARAM."""
-    name, flags, attributes, compare_retention = _fields(Kind.OPEN, body, 4)[:4]
+    name, flags, attributes, compare_retention, *more = _fields(Kind.OPEN, body, 4)
     if type(flags) is not int or not 0 < flags <= OPEN_FLAGS_ALL:
         raise RequestError(codes.BAD_FLAGS, "open flags must be READ, WRITE or CREATE, or several of them")
     name = check_name(name)
@@ -121,12 +125,15 @@ def parse_open(body: bytes) -> Open:
         raise wrong("give creation attributes with CREATE, and only with CREATE")
     if type(compare_retention) is not bool:
         raise wrong("the compare-retention flag must be true or false")
+    grow = more[0] if more else False
+    if type(grow) is not bool:
+        raise wrong("the grow flag must be true or false")
     if attributes is None:
-        return Open(name, flags, None, compare_retention)
+        return Open(name, flags, None, compare_retention, grow)
     fault = attributes_fault(attributes)
     if fault:
         raise wrong(fault)
-    return Open(name, flags, tuple(attributes[:6]), compare_retention)
+    return Open(name, flags, tuple(attributes[:6]), compare_retention, grow)
 
 
 class Unlink(NamedTuple):

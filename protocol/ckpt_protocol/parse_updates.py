@@ -5,6 +5,7 @@ the operation is. Every write passes through here, at every replica.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any, Final, NewType
 
 from ckpt_protocol import codes
@@ -64,6 +65,9 @@ _OF_CLIENTS: Final[Shapes] = {
     (Op.TOKEN, int, int, int, int, int): 0,
 }
 
+for _limits in product((int, _NIL), repeat=3):
+    _OF_CLIENTS[Op.RESIZE, int, *_limits, bool] = 0
+
 _OF_REPLICAS: Final[Shapes] = {
     **_OF_CLIENTS,
     (Op.REMOVE, int, bytes, bool): 0,
@@ -71,6 +75,7 @@ _OF_REPLICAS: Final[Shapes] = {
     (Op.PIECE, int, bytes, int, int, bytes, int, int): 3,  # (Of a node without section versions.)
     (Op.PIECE, int, bytes, int, int, bytes, int, int, bytes): 3,
     (Op.LEADERSHIP, int, bytes): 0,
+    (Op.RESIZE, int, int, int, int, int, int, int, int): 0,
 }
 
 

@@ -97,7 +97,7 @@ def test_a_reopen_that_differs_is_answered_with_the_difference(place: int) -> No
     fields = mine.fields()
     fields[place] += 1
     other = Attributes(*fields)
-    told = f"{FIELD_NAMES[place]} is {fields[place] - 1}, not {fields[place]}"
+    told = f"{FIELD_NAMES[place]} is {fields[place] - 1}, and {fields[place]} was asked for"
     assert mine.differences(other, with_retention=True) == told
     assert mine.differences(other, with_retention=False) == ("" if place == 2 else told)
     assert mine.differences(Attributes(SYNC, *LEGAL), with_retention=True) == ""

@@ -34,13 +34,14 @@ SAMPLES: dict[int, list[Any]] = {
     Op.TOKEN: [Op.TOKEN, 1, 2, 3, 0],
     Op.EXPIRE_AFTER: [Op.EXPIRE_AFTER, b"k", 7],
     Op.LEADERSHIP: [Op.LEADERSHIP, Leadership(version=5).pack()],
+    Op.RESIZE: [Op.RESIZE, 1, 10, 100, 10, 20, 100, 10],
 }
 OF_LEADERS = (Op.LEAD, Op.RESIGN, Op.REVOKE, Op.TOKEN)
 """They are done, or compared, before the sections are looked at. There they are in a wrong place."""
 
 KEEPS_ITS_SIZE = (Op.EXPIRATION_SET, Op.EXPIRE_AFTER, Op.REQUIRE, *OF_LEADERS)
-CHANGES_NO_DATA = (Op.EXPIRATION_SET, Op.EXPIRE_AFTER, Op.REQUIRE, Op.LEADERSHIP, *OF_LEADERS)
-OF_THE_SERVICE = (Op.PIECE, Op.LEADERSHIP)
+CHANGES_NO_DATA = (Op.EXPIRATION_SET, Op.EXPIRE_AFTER, Op.REQUIRE, Op.LEADERSHIP, Op.RESIZE, *OF_LEADERS)
+OF_THE_SERVICE = (Op.PIECE, Op.LEADERSHIP, Op.RESIZE)
 """Not counted: a client's update was counted when it was gathered."""
 
 NUMBERS = sorted({number for name, number in vars(Op).items() if name.isupper()})

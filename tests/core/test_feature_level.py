@@ -9,7 +9,7 @@ from tests.core.cluster import Cluster, nodes
 from ckpt_protocol import codes
 from ckpt_protocol.messages import Kind, Op
 from ckpt_protocol.parse_requests import Describe
-from ckptd.core.settings import NEWEST
+from ckptd.core.settings import NEWEST, FeatureLevel
 
 CONDITION: list[Any] = [Op.REQUIRE, b"k", None]
 
@@ -20,10 +20,10 @@ def set_version(cluster: Cluster, node_id: str, level: int) -> None:
     host.settings = replace(host.settings, feature_level=level)
 
 
-def mixed(node_ids: str = "abc", old: str = "c", witnesses: str = "") -> Cluster:
+def mixed(node_ids: str = "abc", old: str = "c", witnesses: str = "", level: int = 0) -> Cluster:
     """A cluster that serves, in which one node runs an older version."""
     cluster = Cluster(node_ids, witnesses=witnesses)
-    set_version(cluster, old, 0)
+    set_version(cluster, old, level)
     cluster.start(*node_ids, *witnesses)
     cluster.check()
     return cluster
@@ -157,4 +157,20 @@ def test_weak_batches_have_no_versions_while_a_node_is_older() -> None:
     cluster.run(100)
     pieces = [op for node_id in "bc" for op in cluster.replica(node_id).sections.sections.values()]
     assert len({(section.version, section.content) for section in pieces}) == 1
+    cluster.check()
+
+
+def test_a_checkpoint_is_not_resized_while_a_node_is_older() -> None:
+    """It would ignore the resize, and accept less than the others."""
+    cluster = mixed(level=FeatureLevel.TAKEOVER)
+    table = cluster.client("a").open()
+    resize = [Op.RESIZE, 200, None, None, False]
+    answer = table.try_update(resize)
+    assert answer.code == codes.NOT_SUPPORTED
+    assert "every configured node" in answer.text
+    cluster.kill("c")
+    set_version(cluster, "c", NEWEST)
+    cluster.restart("c")
+    cluster.check()
+    assert table.try_update(resize).code == codes.OK
     cluster.check()

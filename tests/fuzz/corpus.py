@@ -100,6 +100,7 @@ def _use(cluster: Cluster, at: str = "a") -> None:
         table.begin(Kind.LEADER_TRACK, table.handle, version)
         table.update([Op.PUT, b"k", b"led", None], [Op.TOKEN, *leader[:2], 9, lineage])
         table.try_update([Op.REVOKE, 1, 1])
+        table.try_update([Op.RESIZE, 200, None, 128, False])
         table.update([Op.RESIGN, table.handle, None])
         passed_on = other.open_existing(name)
         passed_on.write(b"m", b"of the other")

@@ -128,6 +128,7 @@ _REQUESTS: Final = [
     _frame("READ", 27, 2, 24, [[b"k", 0, None, True, True]], "all"),
     _frame("ITERATE", 28, 2, 24, [SA_CKPT_SECTIONS_ANY, 0, None, True, None, False, True], "position"),
     _frame("TRACK", 29, 2, 24, [(1 << 40) + 7, 3, True, b"job:", False], "prefix"),
+    _frame("UPDATE", 30, 2, 26, [[Op.RESIZE, 200, None, 64, True]], "RESIZE"),
     _frame("LEADER", 24, 2, 24, [2, 5, 17, False]),
     _frame("LEADER_TRACK", 25, 2, 24, [2, (5 << 40) + 17]),
 ]

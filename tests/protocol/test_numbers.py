@@ -156,6 +156,7 @@ OPS = {
     "REVOKE": 13,
     "TOKEN": 14,
     "LEADERSHIP": 15,
+    "RESIZE": 16,
     "EXPIRE_AFTER": 17,
 }
 

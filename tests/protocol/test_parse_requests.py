@@ -69,6 +69,7 @@ OPS = st.one_of(
     st.tuples(st.just(Op.PATCH), IDS, NUMBERS, IDS, st.none() | NUMBERS),
     st.tuples(st.just(Op.RESIGN), NUMBERS, st.none() | st.text(max_size=4)),
     st.tuples(st.just(Op.TOKEN), NUMBERS, NUMBERS, NUMBERS, NUMBERS),
+    st.tuples(st.just(Op.RESIZE), *[st.none() | NUMBERS] * 3, st.booleans()),
 ).map(list)
 
 
@@ -194,8 +195,11 @@ def test_a_replica_takes_what_only_the_service_sends_and_no_more() -> None:
 
 def test_values_have_their_types() -> None:
     attributes = [1, 100, 0, 1, 100, 8]
-    opened = parse_requests.parse_open(pack_body([b"n", 7, attributes, True, "later"]))
-    assert opened == (b"n", 7, tuple(attributes), True)
+    opened = parse_requests.parse_open(pack_body([b"n", 7, attributes, True, True, "later"]))
+    assert opened == (b"n", 7, tuple(attributes), True, True)
+    assert not parse_requests.parse_open(pack_body([b"n", 7, attributes, True])).grow
+    with pytest.raises(RequestError):
+        parse_requests.parse_open(pack_body([b"n", 7, attributes, True, 1]))
     assert parse_requests.parse_iterate(pack_body([5, 0, None, False])) == (
         5,
         0,

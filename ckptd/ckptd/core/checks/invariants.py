@@ -40,6 +40,8 @@ def comparable_content(replica: Replica) -> bytes | None:
     leadership = replica.sections.leadership
     if leadership.version:
         rows.append(leadership.pack())
+    if replica.sections.resize_state.number:
+        rows.append(replica.sections.resize_state.fields())
     return pack_body(rows)
 
 
@@ -50,8 +52,8 @@ def several_active(creation_id: int, nodes: Iterable[Clocked]) -> str:
 
 
 def over_limits(replica: Replica) -> str:
-    """Sections, section sizes and id sizes stay within the creation attributes."""
-    attributes = replica.attributes
+    """Sections, section sizes and id sizes stay within the limits in force."""
+    attributes = replica.sections.attributes
     sections = replica.sections.sections
     if len(sections) > attributes.sections_max:
         return f"{replica.name!r} has {len(sections)} sections; at most {attributes.sections_max} are allowed"

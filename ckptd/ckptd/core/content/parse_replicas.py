@@ -19,6 +19,7 @@ from ckpt_protocol.limits import (
 )
 from ckpt_protocol.messages import Kind
 from ckptd.core.content.leadership import NOBODY, Leadership, parse_leadership
+from ckptd.core.content.resize_state import ResizeState, parse_resize_state
 from ckptd.core.content.section import Section
 from ckptd.core.content.versions import VERSION_BYTES
 
@@ -58,6 +59,8 @@ class SnapshotHeader(NamedTuple):
     reuses_sections: bool
     """What the receiver holds is a prefix of the source's history, so it may keep sections."""
     leadership: Leadership
+    resize_state: ResizeState | None
+    """The limits, if the checkpoint was ever resized."""
 
 
 class Chunk(NamedTuple):
@@ -109,6 +112,7 @@ def _snapshot_header(value: object) -> SnapshotHeader:
         _session_replies(answers),
         boolean(reuses_sections, "a chunk's keeps-sections flag"),
         parse_leadership(octets(more[0], "a leadership", LEADERSHIP_BYTES_MAX)) if more else NOBODY,
+        parse_resize_state(row(more[1], "the limits of a checkpoint", 7)) if more[1:] and more[1] else None,
     )
 
 

@@ -93,6 +93,7 @@ class ReplicaContent(ABC):
         self.creation_id = creation_id
         self.name = name
         self.attributes = attributes
+        """Those of the creation. The limits in force are those of `sections`."""
         self.sync = attributes.sync
         self.weak = attributes.weak
         self.created_ns = created_ns
@@ -337,7 +338,7 @@ class ReplicaContent(ABC):
         get: Callable[[bytes], Section | None] = self.sections.sections.get
         if self.log.pending:
             get = self._committed(len(elements))
-        limit = self.attributes.section_bytes_max
+        limit = self.sections.attributes.section_bytes_max
         values: list[Any] = []
         more: dict[int, list[Any]] = {}
         total, in_parts = 0, False
@@ -403,6 +404,14 @@ class ReplicaContent(ABC):
     def shown_version(self, version: int) -> bytes:
         """Return a version as clients see it: no section of this name ever has it with another value."""
         return self.creation_id.to_bytes(_CREATION_ID_BYTES) + version.to_bytes(VERSION_BYTES)
+
+    def committed_attributes(self) -> Attributes:
+        """Return the attributes that the committed updates put in force. (Asynchronous: the staged ones.)"""
+        table = self.sections
+        if not table.resize_state.number:
+            return self.attributes
+        committed_seq = self.log.committed_seq if self.sync else self.log.seq
+        return self.attributes.with_limits(table.committed_limits(committed_seq))
 
     def count_and_bytes(self) -> tuple[int, int]:
         """Return the number of sections and the bytes of content, as committed (R84, R85)."""

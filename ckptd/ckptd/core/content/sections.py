@@ -17,6 +17,7 @@ from ckpt_protocol.limits import SIZE_MAX
 from ckpt_protocol.messages import Op
 from ckpt_protocol.parse_updates import Ops
 from ckptd.core.content.leadership import NOBODY, Leadership, parse_leadership
+from ckptd.core.content.limits_in_force import LimitsInForce
 from ckptd.core.content.ordered_ids import OrderedIds
 from ckptd.core.content.section import CORRUPTED, VALID, PreImages, Section
 from ckptd.core.content.versions import SEQ_BITS, version_of_change
@@ -42,26 +43,24 @@ _FIELDS_OF_CREATE: Final = 4  # A fifth field, True, marks a generated id.
 DEFAULT_ID: Final = b""
 
 
-class SectionTable:
+class SectionTable(LimitsInForce):
     """All sections of one replica, within its checkpoint's limits."""
 
     __slots__ = (
         "_generated",
         "_ordered",
-        "attributes",
         "content_bytes",
         "epoch",
         "expirations",
         "fenced",
         "leadership",
-        "section_bytes_cap",
         "sections",
         "version",
         "work",
     )
 
     def __init__(self, attributes: Attributes, created_ns: int = 0) -> None:
-        self.attributes = attributes
+        super().__init__(attributes)
         self.sections: dict[bytes, Section] = {}
         self.content_bytes = 0
         self.epoch = 0
@@ -75,7 +74,6 @@ class SectionTable:
         self.expirations: list[tuple[int, bytes]] = []
         """A heap of (expiration time, id). Some entries may be obsolete."""
         self._ordered: OrderedIds | None = None
-        self.section_bytes_cap = attributes.section_bytes_cap
         self._generated = 0
         self.work = 0
         """The counted work of operations beyond `OP_WORK`, kept or undone: content built, and ids tried."""
@@ -153,6 +151,8 @@ class SectionTable:
     ) -> None:
         if section_id not in pre_images:
             pre_images[section_id] = old
+        if self.search is not None:
+            self.search.note(section_id, section)
         if old is None or section.expiration_ns != SA_TIME_END:
             self.put_raw(section_id, section)
             return
@@ -330,7 +330,7 @@ class SectionTable:
         old = self.sections.get(section_id)
         if (
             old is not None
-            and len(content) <= self.section_bytes_cap
+            and len(content) <= self.quick_bytes_max
             and (expiration_ns is None or expiration_ns == old.expiration_ns == SA_TIME_END)
         ):  # The common case. It checks and does the same as the general one below.
             if section_id not in pre_images:
@@ -350,7 +350,7 @@ class SectionTable:
         if (
             old is not None
             and not offset
-            and len(old.content) <= len(content) <= self.section_bytes_cap
+            and len(old.content) <= len(content) <= self.quick_bytes_max
             and old.state == VALID
             and (expiration_ns is None or expiration_ns == old.expiration_ns == SA_TIME_END)
         ):  # The common case, as in _put.
@@ -489,5 +489,6 @@ _HANDLERS: Final[dict[int, Handler]] = {
     Op.REVOKE: SectionTable._misplaced,
     Op.TOKEN: SectionTable._misplaced,
     Op.LEADERSHIP: SectionTable._lead,
+    Op.RESIZE: SectionTable.apply_resize,
     Op.EXPIRE_AFTER: SectionTable._expire_after,
 }

@@ -9,7 +9,7 @@ from collections.abc import Container, Iterator
 from typing import Any, Final
 
 from ckpt_protocol.constants import SA_TIME_END
-from ckptd.core.directory.attributes import Attributes
+from ckptd.core.directory.attributes import Attributes, Limits
 from ckptd.core.directory.entries import CheckpointEntry, NamedLeader, SessionEntry
 from ckptd.core.reply_cache import ANSWER_MEMORY_FACTOR
 from ckptd.core.view import View, last_epoch_of_membership
@@ -22,7 +22,10 @@ EPOCH_SHIFT: Final = 40
 
 
 CHECKPOINT_MEMORY_BYTES: Final = 900
-"""Approximate memory of a checkpoint's entry, without its name and its open handles."""
+"""Approximate memory of a checkpoint's entry, without its name, its former limits and its open handles."""
+
+FORMER_MEMORY_BYTES: Final = 200
+"""Approximate memory of a checkpoint's attributes before a resize."""
 
 SESSION_MEMORY_BYTES: Final = 400
 """Approximate memory of a session, without its open handles and its answers."""
@@ -53,6 +56,7 @@ class DirectoryOp:
     NO_OP: Final = 13  # only records an answer
     HOLDER_LOST: Final = 14  # node_id, incarnation: that incarnation is dead, and what only it holds is lost
     LEADER: Final = 15  # creation_id, activation_seq, then `NamedLeader` (session 0: nobody)
+    RESIZE: Final = 16  # creation_id, activation_seq, the resize's number, then `Limits`
 
 
 class Directory:
@@ -90,7 +94,7 @@ class Directory:
         self.open_handles = sum(len(entry.opens) for entry in self.sessions.values())
         answers = sum(entry.answers.bytes for entry in self.sessions.values())
         self.resident_bytes = (
-            sum(CHECKPOINT_MEMORY_BYTES + len(entry.name) for entry in self.checkpoints.values())
+            sum(memory_of(entry) for entry in self.checkpoints.values())
             + SESSION_MEMORY_BYTES * len(self.sessions)
             + HANDLE_MEMORY_BYTES * self.open_handles
             + ANSWER_MEMORY_FACTOR * answers
@@ -153,7 +157,7 @@ class Directory:
                 made.created_ns = created[0] if created else 0
                 self.checkpoints[creation_id] = made
                 self.names[name] = creation_id
-                self.resident_bytes += CHECKPOINT_MEMORY_BYTES + len(name)
+                self.resident_bytes += memory_of(made)
                 self.created.append((session, creation_id))
                 self._open(session, handle, creation_id, flags)
             case [DirectoryOp.CLOSE, session, handle]:
@@ -168,8 +172,8 @@ class Directory:
                 expiring = self.checkpoints[creation_id]
                 if not expiring.opens and expiring.retention_seq == retention_seq:
                     self._remove(creation_id)
-            case [DirectoryOp.LEADER, creation_id, activation_seq, *named] if creation_id in self.checkpoints:
-                self._name_leader(creation_id, activation_seq, NamedLeader(*named[:5]), now_ns)
+            case [DirectoryOp.LEADER | DirectoryOp.RESIZE, *_] if self.would_change(op):
+                self._follow_active_replica(op, now_ns)
             case [DirectoryOp.HOLDER_LOST, node_id, incarnation]:
                 self._drop_dead_holder(node_id, incarnation, now_ns)
             case [
@@ -182,22 +186,29 @@ class Directory:
             ]:
                 self._change_replica(number, creation_id, node_id)
 
-    def would_name(self, op: list[Any]) -> bool:
-        """Return True if this LEADER operation would change which leader the directory names."""
-        _, creation_id, activation_seq, *named = op
+    def would_change(self, op: list[Any]) -> bool:
+        """Return True if this LEADER or RESIZE changes anything; a former active replica has no say."""
+        number, creation_id, activation_seq, *rest = op
         entry = self.checkpoints.get(creation_id)
         if entry is None or entry.activation_seq != activation_seq:
             return False
-        return entry.leader != (tuple(named[:5]) if named[0] else None)
+        if number == DirectoryOp.RESIZE:
+            return bool(rest[0] > entry.resize_number)
+        return entry.leader != (tuple(rest[:5]) if rest[0] else None)
 
-    def _name_leader(self, creation_id: int, activation_seq: int, named: NamedLeader, now_ns: int) -> None:
-        """Name the leader that the active replica proposes, or none; a former active replica has no say."""
+    def _follow_active_replica(self, op: list[Any], now_ns: int) -> None:
+        """Do what the active replica proposes: name a leader or none, or take the limits of a resize."""
+        number, creation_id, _, *rest = op
         entry = self.checkpoints[creation_id]
-        if entry.activation_seq == activation_seq:
-            self.set_leader(entry, named if named.session else None)
-            self.dirty[entry.creation_id] = None
-            if not entry.leader and not entry.opens:
-                self._begin_retention(entry, now_ns)
+        self.dirty[creation_id] = None
+        if number == DirectoryOp.RESIZE:
+            self.resident_bytes -= memory_of(entry)
+            entry.resize(rest[0], Limits(*rest[1:4]))
+            self.resident_bytes += memory_of(entry)
+            return
+        self.set_leader(entry, NamedLeader(*rest[:5]) if rest[0] else None)
+        if not entry.leader and not entry.opens:
+            self._begin_retention(entry, now_ns)
 
     def set_leader(self, entry: CheckpointEntry, leader: NamedLeader | None) -> None:
         """Name a checkpoint's leader, or none."""
@@ -315,7 +326,7 @@ class Directory:
     def _remove(self, creation_id: int) -> None:
         entry = self.checkpoints.pop(creation_id)
         self.led.pop(creation_id, None)
-        self.resident_bytes -= CHECKPOINT_MEMORY_BYTES + len(entry.name)
+        self.resident_bytes -= memory_of(entry)
         if self.names.get(entry.name) == creation_id:
             del self.names[entry.name]
         self.dirty[creation_id] = None
@@ -460,6 +471,11 @@ class Directory:
         ]
 
 
+def memory_of(entry: CheckpointEntry) -> int:
+    """Return the approximate memory of a checkpoint's entry, without its open handles."""
+    return CHECKPOINT_MEMORY_BYTES + len(entry.name) + FORMER_MEMORY_BYTES * len(entry.former)
+
+
 def fields_of(entry: CheckpointEntry, now_ns: int, with_opens: bool) -> list[Any]:
     """Return a checkpoint as it is sent; without its open handles if those are sent with their sessions."""
     opens = entry.opens.items() if with_opens else ()
@@ -478,4 +494,5 @@ def fields_of(entry: CheckpointEntry, now_ns: int, with_opens: bool) -> list[Any
         entry.retention_seq,
         entry.created_ns,
         entry.leader,
+        [entry.resize_number, *(former.fields() for former in entry.former)] if entry.resize_number else None,
     ]

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ckptd.core.directory.attributes import Attributes
+from ckpt_protocol.limits import FORMER_LIMITS_MAX
+from ckptd.core.directory.attributes import Attributes, Limits
 from ckptd.core.reply_cache import ReplyCache
 
 
@@ -28,7 +29,7 @@ class NamedLeader(NamedTuple):
 
 @dataclass(slots=True)
 class CheckpointEntry:
-    """One checkpoint."""
+    """One checkpoint. `attributes`: those in force, with the limits of the last resize."""
 
     creation_id: int
     name: bytes
@@ -49,6 +50,25 @@ class CheckpointEntry:
     last_in_sync: dict[str, int] = field(default_factory=dict)
     """While no member is in sync: the nodes that were in sync last, each with its incarnation."""
     leader: NamedLeader | None = None
+    resize_number: int = 0
+    """The number of the last resize that the directory knows; 0: none."""
+    former: tuple[Attributes, ...] = ()
+    """The attributes before each resize, oldest first: those of the creation, and the newest others."""
+
+    @property
+    def created_with(self) -> Attributes:
+        """The attributes of the creation: every replica begins with them."""
+        return self.former[0] if self.former else self.attributes
+
+    def resize(self, number: int, limits: Limits) -> None:
+        """Put the limits of a resize in force, and remember those that it replaces."""
+        before = self.attributes
+        self.resize_number, self.attributes = number, before.with_limits(limits)
+        others = [known for known in self.former[1:] if known != before]
+        if self.former and before != self.former[0]:
+            others.append(before)
+        first = self.former[0] if self.former else before
+        self.former = (first, *others[1 - FORMER_LIMITS_MAX :])
 
     @property
     def may_be_led(self) -> bool:

@@ -9,9 +9,12 @@ from ckpt_protocol.bounds_by_kind import BOUNDS
 from ckpt_protocol.errors import FrameError, RequestError, parser
 from ckpt_protocol.field_checks import U64_MAX, array, boolean, node_id, octets, row, text, whole
 from ckpt_protocol.limits import (
+    FORMER_LIMITS_MAX,
     NAME_BYTES_MAX,
     NODES_MAX,
     PEER_FRAME_BYTES_MAX,
+    SECTION_ID_BYTES_MAX,
+    SECTIONS_MAX,
     SEQ_MAX,
     SIZE_MAX,
     TEXT_BYTES_MAX,
@@ -60,6 +63,18 @@ def _shown(value: object) -> str:
     return text(value, "who leads", TEXT_BYTES_MAX)
 
 
+def _sections_max(value: object) -> int:
+    return whole(value, "a number of sections", SECTIONS_MAX, 1)
+
+
+def _section_bytes_max(value: object) -> int:
+    return whole(value, "a section's size", SIZE_MAX, 1)
+
+
+def _section_id_bytes_max(value: object) -> int:
+    return whole(value, "an id's size", SECTION_ID_BYTES_MAX)
+
+
 def _attributes(value: object) -> Attributes:
     try:
         return parse_attributes(value)
@@ -83,6 +98,7 @@ _OPERATIONS: Final[dict[int, tuple[Check, ...]]] = {
     DirectoryOp.NO_OP: (),
     DirectoryOp.HOLDER_LOST: (_node, _number),
     DirectoryOp.LEADER: (_number, _number, _number, _number, _number, _exclusive, _shown),
+    DirectoryOp.RESIZE: (_number, _number, _number, _sections_max, _section_bytes_max, _section_id_bytes_max),
 }
 """The checks of each operation's fields. An operation that is not listed does nothing."""
 
@@ -146,6 +162,12 @@ def entry_of(value: object, now_ns: int) -> CheckpointEntry:
     entry.created_ns = _time(created_ns)
     if len(fields) > 13 and fields[13] is not None:
         entry.leader = _named_leader(fields[13])
+    if len(fields) > 14 and fields[14] is not None:
+        number, *former = row(fields[14], "the resizes of a checkpoint", 1)
+        entry.resize_number = _number(number)
+        entry.former = tuple(
+            _attributes(known) for known in array(former, "former limits", FORMER_LIMITS_MAX)
+        )
     return entry
 
 

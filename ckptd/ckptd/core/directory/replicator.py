@@ -42,7 +42,11 @@ _OF_CHECKPOINTS: Final = (
     DirectoryOp.OUT_OF_SYNC,
     DirectoryOp.ADD_REPLICA,
     DirectoryOp.LEADER,
+    DirectoryOp.RESIZE,
 )
+
+_OF_ACTIVE_REPLICAS: Final = (DirectoryOp.LEADER, DirectoryOp.RESIZE)
+"""What active replicas propose again and again until the directory has it."""
 
 
 _WITH_LAST_FIELD: Final = (DirectoryOp.ATTACH, DirectoryOp.END)
@@ -192,7 +196,7 @@ class DirectoryReplicator:
             item = self.queue.popleft()
             if isinstance(item, Request):
                 self._replicate_request(item)
-            elif item[0] == DirectoryOp.LEADER and not self.directory.would_name(item):
+            elif item[0] in _OF_ACTIVE_REPLICAS and not self.directory.would_change(item):
                 continue  # It was asked for more than once.
             elif not self.context.stops.known or (0, number_of(item)) not in self.context.stops.requests:
                 self._replicate(item, 0, 0, 0, b"", None)

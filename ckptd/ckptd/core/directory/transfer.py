@@ -17,6 +17,7 @@ from ckpt_protocol.limits import ANSWER_BYTES
 from ckpt_protocol.messages import Kind, Row
 from ckptd.core.context import Context
 from ckptd.core.directory.directory import Directory, fields_of
+from ckptd.core.directory.entries import CheckpointEntry
 from ckptd.core.directory.parse_directory import add_piece
 
 PIECES_IN_FLIGHT: Final = 2
@@ -26,15 +27,22 @@ OPENS_PER_ROW_MAX: Final = 1_000
 """The most open handles in one row: 30 KB."""
 
 CHECKPOINT_BYTES: Final = 300
-"""Approximate size of a checkpoint on the wire, without its name."""
+"""Approximate size of a checkpoint on the wire, without its name and its former limits."""
+
+FORMER_BYTES: Final = 50
+"""The size of its attributes before a resize, at most."""
 
 SESSION_BYTES: Final = 40
 OPEN_BYTES: Final = 30
 
 
+def _row_bytes(entry: CheckpointEntry) -> int:
+    return CHECKPOINT_BYTES + len(entry.name) + FORMER_BYTES * len(entry.former)
+
+
 def size_of(directory: Directory) -> int:
     """Estimate how many bytes a directory takes when it is sent whole."""
-    size = sum(CHECKPOINT_BYTES + len(entry.name) for entry in directory.checkpoints.values())
+    size = sum(_row_bytes(entry) for entry in directory.checkpoints.values())
     for session in directory.sessions.values():
         size += SESSION_BYTES + 2 * OPEN_BYTES * len(session.opens) + session.answers.bytes
     return size
@@ -44,10 +52,7 @@ def rows_of(directory: Directory, now_ns: int) -> Iterator[tuple[list[Any], int]
     """Yield a directory as rows, each with its approximate size. What a row refers to comes before it."""
     yield [Row.HEAD, directory.installed_epoch, directory.seq, list(directory.members.items())], SESSION_BYTES
     for entry in list(directory.checkpoints.values()):
-        yield (
-            [Row.CHECKPOINT, *fields_of(entry, now_ns, with_opens=False)],
-            CHECKPOINT_BYTES + len(entry.name),
-        )
+        yield [Row.CHECKPOINT, *fields_of(entry, now_ns, with_opens=False)], _row_bytes(entry)
     for number, session in list(directory.sessions.items()):
         yield (
             [

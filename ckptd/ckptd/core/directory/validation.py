@@ -5,6 +5,7 @@ described in `ckpt_protocol.messages`; the rules are SAF 3.5 (R23 to R43, R62 to
 """
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Any
 
 from ckpt_protocol import codes
@@ -141,7 +142,7 @@ def _open(
     full: Collection[str],
     bars_replica: Callable[[int, str], bool],
 ) -> ValidatedOp:
-    name, flags, raw_attributes, with_retention = parse_open(request.body)
+    name, flags, raw_attributes, with_retention, grow = parse_open(request.body)
     session = _session(directory, request)
     if with_retention:
         flags |= OPENED_WITH_B01_RULES
@@ -170,7 +171,7 @@ def _open(
         active = None if requested.collocated and not requested.sync else replicas[0]
         op = [DirectoryOp.CREATE, request.session, handle, flags, name, requested.fields(), replicas, active]
         return op, answer_ok([handle, creation_id, requested.fields()])
-    differences = entry.attributes.differences(requested, with_retention) if requested is not None else ""
+    differences = _differences(entry, requested, with_retention, grow) if requested is not None else ""
     if differences:
         text = f"checkpoint {_show(name)} exists with different creation attributes: {differences}"
         raise RequestError(codes.EXIST, text)
@@ -186,6 +187,21 @@ def _open(
     in_force[2] = entry.retention_ns
     answer = answer_ok([handle, entry.creation_id, in_force])
     return [DirectoryOp.OPEN, request.session, handle, entry.creation_id, flags], answer
+
+
+def _differences(entry: CheckpointEntry, requested: Attributes, with_retention: bool, grow: bool) -> str:
+    """Describe what forbids to open a checkpoint with these attributes; "" if nothing does.
+
+    A resize leaves the programs as they are that open it: what was in force before it is legal, too. With
+    `grow` any limits are, since the client resizes the checkpoint; but one of a single section stays that.
+    """
+    in_force = entry.attributes
+    if grow and (requested.sections_max == 1) == (in_force.sections_max == 1):
+        size = {"checkpoint_size": in_force.checkpoint_size}
+        requested = replace(requested, **in_force.limits._asdict(), **size)
+    if any(not known.differences(requested, with_retention) for known in entry.former):
+        return ""
+    return in_force.differences(requested, with_retention)
 
 
 def _unlink(directory: Directory, request: Request) -> ValidatedOp:

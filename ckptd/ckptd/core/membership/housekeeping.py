@@ -124,7 +124,7 @@ class Housekeeping:
                     return
                 if checkpoint.replicas[node_id] != (number == DirectoryOp.IN_SYNC):
                     self.replicator.submit([number, creation_id, node_id])
-            case [DirectoryOp.LEADER, int(creation_id), *_]:
+            case [DirectoryOp.LEADER | DirectoryOp.RESIZE, int(creation_id), *_]:
                 checkpoint = self.replicator.directory.checkpoints.get(creation_id)
                 if checkpoint is not None and checkpoint.active == node_id:
                     self.replicator.submit(op)  # (It is dropped if it changes nothing when its turn comes.)

@@ -29,8 +29,8 @@ from ckptd.core.content.sections import SECTION_OVERHEAD_BYTES
 from ckptd.core.content.update_log import Update
 from ckptd.core.hub import Hub
 from ckptd.core.replication.activation import ActivationState
-from ckptd.core.replication.leader_election import LeaderElection
 from ckptd.core.replication.memory_capacity import check_capacity
+from ckptd.core.replication.resizing import Resizing
 from ckptd.core.reply_cache import ErrorReplyCache
 from ckptd.core.settings import EVERY_NODE_MUST, FeatureLevel
 from ckptd.core.work_costs import KIB_SHIFT, OP_WORK, REFUSED_SHIFT
@@ -39,7 +39,7 @@ _REQUIRE: Final = Op.REQUIRE
 _LEAD: Final = Op.LEAD
 
 
-class ActiveReplica(LeaderElection):
+class ActiveReplica(Resizing):
     """The active role of one replica: it orders updates, commits them and answers."""
 
     __slots__ = ("active_with_timers", "error_replies")
@@ -64,6 +64,8 @@ class ActiveReplica(LeaderElection):
         self.note_valid_token()
         if not self.leadership_settled:
             self.succeed()
+        if not self.resizes_settled:
+            self.advance_resizes()
 
     # -- ordering
 
@@ -90,9 +92,7 @@ class ActiveReplica(LeaderElection):
                 return
             generated = self._apply(request, ops, time_ns, pre_images)
         except RequestError as refusal:
-            error = answer_error(refusal.code, refusal.text, refusal.index)
-            self.error_replies.record(session, number, first_unanswered, log.seq, error)
-            self.answer_when_committed(request, error)
+            self.refuse_update(request, refusal)
             return
         seq = log.seq + 1
         answer = replica.answer_to(ops, generated)
@@ -110,6 +110,12 @@ class ActiveReplica(LeaderElection):
         if replica.sections.expirations:
             self.arm_timers()
             self._arm_expiration()
+
+    def refuse_update(self, request: Request, refusal: RequestError) -> None:
+        error = answer_error(refusal.code, refusal.text, refusal.index)
+        session, number, seq = request.session, request.number, self.replica.log.seq
+        self.error_replies.record(session, number, request.first_unanswered, seq, error)
+        self.answer_when_committed(request, error)
 
     def _answer_unparsed(self, request: Request) -> bool:
         """Answer a request whose operations do not matter. Return False if they do.
@@ -229,8 +235,11 @@ class ActiveReplica(LeaderElection):
         log, key = self.replica.log, (request.session, request.number)
         of_service = not is_ok(answer) or (seq > log.committed_seq and log.is_of_service(seq))
         may_settle = is_ok(answer) and (seq <= log.committed_seq or of_service)
-        if key in self.settling or (may_settle and not self.names_as_wanted):
-            self.settling[key] = request, answer  # It may be a resignation from before a fail-over.
+        if key in self.settling or (may_settle and not (self.names_as_wanted and self.is_resized)):
+            self.settling[key] = (
+                request,
+                answer,
+            )  # It may be a resignation, or a resize, from before a fail-over.
             self.succeed()
         elif seq <= log.committed_seq:
             self.answer(request, answer)
@@ -283,6 +292,9 @@ class ActiveReplica(LeaderElection):
         if not self.leadership_settled:
             self.succeed()
             busy = busy or not self.leads_quietly
+        if not self.resizes_settled:
+            self.advance_resizes()
+            busy = busy or not self.resizes_settled
         return busy
 
     def advertise_commit(self) -> None:

@@ -128,7 +128,7 @@ class LocalReplicas:
                 replica.possibly_superseded = False
         if replica is None:
             created_ns = entry.created_ns
-            replica = Replica(self.context, entry.creation_id, entry.name, entry.attributes, created_ns)
+            replica = Replica(self.context, entry.creation_id, entry.name, entry.created_with, created_ns)
             self.by_id[entry.creation_id] = replica
         if self.sync_reports.unconfirmed.get(entry.creation_id) == (
             DirectoryOp.IN_SYNC if in_sync else DirectoryOp.OUT_OF_SYNC

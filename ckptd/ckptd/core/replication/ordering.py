@@ -3,6 +3,7 @@
 What may be ordered is decided in `active_replica` and `leader_election`.
 """
 
+from abc import abstractmethod
 from typing import Any
 
 from ckpt_protocol import codes
@@ -23,7 +24,7 @@ from ckptd.core.settings import FeatureLevel
 class Ordering(Activation):
     """The updates of one active replica, from their order to their commit."""
 
-    __slots__ = ("advertised_commit_seq", "answer", "answers_after_commit", "batch")
+    __slots__ = ("advertised_commit_seq", "answer", "answers_after_commit", "awaits_commit", "batch")
 
     def __init__(self, replica: ReplicaContent, hub: Hub) -> None:
         super().__init__(replica)
@@ -33,6 +34,12 @@ class Ordering(Activation):
         self.answers_after_commit: dict[tuple[int, int], tuple[int, Request, bytes]] = {}
         """By session and number: requests with their answers, which wait for the commit of a seq."""
         self.batch = WeakBatch()
+        self.awaits_commit = False
+        """The next commit is awaited by `on_awaited_commit`, too."""
+
+    @abstractmethod
+    def on_awaited_commit(self) -> None:
+        """Go on with what waited for a commit."""
 
     # -- ordering
 
@@ -210,6 +217,9 @@ class Ordering(Activation):
         if self.answers_after_commit:
             self._answer_committed(committed_seq)
         replica.on_committed(committed_seq)
+        if self.awaits_commit:
+            self.awaits_commit = False
+            self.on_awaited_commit()
 
     def _answer_committed(self, committed_seq: int) -> None:
         """Give the answers that have waited for this commit."""

@@ -27,6 +27,7 @@ from ckpt_protocol.messages import Kind
 from ckptd.core.content.parse_replicas import Chunk, SessionReplies
 from ckptd.core.content.replica_content import ReplicaContent
 from ckptd.core.content.replica_state import ReplicaEvent
+from ckptd.core.content.resize_state import ResizeState
 from ckptd.core.content.versions import VERSION_BYTES, version_of_change
 from ckptd.core.directory.directory import Directory
 from ckptd.core.events import Quarantine
@@ -135,7 +136,9 @@ class ResyncSender:
         if self.chunk == 1:
             leadership = replica.sections.leadership.pack()
             reuses = self.reusable_up_to_seq >= 0
-            fields[2] = [log.epoch, log.last_seq_by_epoch, answers, reuses, leadership]
+            limits = replica.sections.resize_state
+            resized = limits.fields() if limits.number else None
+            fields[2] = [log.epoch, log.last_seq_by_epoch, answers, reuses, leadership, resized]
         elif answers:
             fields.append(answers)
         body = pack_body(fields)
@@ -200,7 +203,7 @@ def receive_chunk(replica: ReplicaContent, chunk: Chunk, source: str) -> None:
     _check_reused(replica, chunk)
     sections = replica.sections
     if chunk.snapshot_header is not None:
-        epoch, history, answers, reuses_sections, leadership = chunk.snapshot_header
+        epoch, history, answers, reuses_sections, leadership, resized = chunk.snapshot_header
         reusable = dict(sections.sections)
         if not reuses_sections:
             quarantine(replica)
@@ -211,6 +214,8 @@ def receive_chunk(replica: ReplicaContent, chunk: Chunk, source: str) -> None:
         for section_id in list(sections.sections):
             sections.put_raw(section_id, None)
         sections.lead(leadership)
+        limits = replica.attributes.limits
+        sections.put_limits(resized or ResizeState(0, limits, limits))
         replica.reusable_sections = reusable if reuses_sections else {}
         replica.on_event(ReplicaEvent.RESYNC_BEGUN)
         replica.log.reset_to(epoch, chunk.seq, history)

@@ -142,7 +142,7 @@ class Reads:
 
     def _status(self, entry: CheckpointEntry, replica: Replica) -> bytes:
         count, content_bytes = replica.count_and_bytes()
-        attributes = entry.attributes.fields()
+        attributes = replica.committed_attributes().fields()
         attributes[2] = entry.retention_ns
         replicas = [[node_id, in_sync] for node_id, in_sync in sorted(entry.replicas.items())]
         return answer_ok(
