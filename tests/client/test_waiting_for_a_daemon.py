@@ -18,15 +18,20 @@ from tests.client.fake_service import FakeLink, FakeNode, FakeService
 from tests.client.fixtures import service
 from tests.client.test_async_table import assert_loop_is_clean
 from tests.client.test_coming_back import SHELLS
+from typer.testing import CliRunner
 
 from ckpt_client import AsyncTable, CheckpointError, Connection, SaAisError, Table
-from ckpt_client.saf import CheckpointService
+from ckpt_client.saf import CheckpointCreationAttributes, CheckpointService
 from ckpt_client.session import table_requests
 from ckpt_client.session.address import Address, default_addresses
 from ckpt_protocol import codes
+from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_CREATE as CREATE
+from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_READ as READ
+from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_WRITE as WRITE
+from ckpt_protocol.constants import SA_CKPT_WR_ALL_REPLICAS
 from ckpt_protocol.framing import Frame
 from ckpt_protocol.messages import Kind, answer_error
-from ckptctl.prompt_table import PromptTable
+from ckptctl.commands import app
 
 __all__ = ["service"]
 
@@ -390,12 +395,26 @@ def test_what_asks_any_node_fails_at_once_if_there_is_none(url: str) -> None:
         assert caught.value.code == codes.UNAVAILABLE
 
 
-def test_a_command_that_a_person_waits_for_fails_at_once_if_there_is_no_daemon(url: str) -> None:
-    with pytest.raises(CheckpointError) as refused:
-        PromptTable("x", address=url, timeout=math.inf)
-    assert refused.value.code == codes.UNAVAILABLE and "ckptd --node-id a" in str(refused.value)
-    with pytest.raises(SaAisError):
-        Connection(url, waits=False).unlink("x", math.inf)
+@pytest.mark.parametrize(
+    "command", ["show x", "get x k", "put x k v", "delete x k", "unlink x", "leader x", "ls", "status"]
+)
+def test_a_command_that_a_person_waits_for_fails_at_once_if_there_is_no_daemon(
+    command: str, url: str
+) -> None:
+    done = CliRunner().invoke(app, [*command.split(), "--address", url, "--timeout", "1000"])
+    assert isinstance(done.exception, CheckpointError | SaAisError), done.output
+    assert done.exception[0] == codes.UNAVAILABLE and "ckptd --node-id a" in str(done.exception)
+
+
+def test_an_open_of_saf_waits_for_a_node_as_it_does_later(path: Path, url: str, service: FakeService) -> None:
+    """The node was lost between saCkptInitialize and the first open, which has a time-out."""
+    node = FakeNode(service, path=str(path))
+    library = CheckpointService.initialize(("B", 1, 1), address=url)
+    node.stop()
+    with starting(service, path):
+        attributes = CheckpointCreationAttributes(SA_CKPT_WR_ALL_REPLICAS, 100, 0, 10, 10, 10)
+        library.checkpoint_open("x", CREATE | READ | WRITE, attributes).close()
+        library.finalize()
 
 
 # -- the usual places
