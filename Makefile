@@ -36,7 +36,7 @@ help:
 	@echo '  make test-pythons     core and clients on every Python from 3.11 on'
 	@echo '  make smoke            what is installed, in clean environments'
 	@echo '  make conformance      the SAF requirements; writes docs/conformance.md'
-	@echo '  make check            ruff, mypy --strict, import-linter'
+	@echo '  make check            ruff, mypy --strict, pyright, import-linter'
 	@echo '  make compile-check    the core compiles with mypyc, with the same traces'
 	@echo
 	@echo 'Simulator and endurance'
@@ -95,6 +95,7 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check $(FORMATTED)
 	$(BIN)/mypy
 	$(BIN)/mypy bench examples/demo
+	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 
 compile-check: $(INSTALLED)

@@ -16,7 +16,7 @@
 In both families `e[0]` is the code, as programs written for Python 2 expect.
 """
 
-from typing import Any, Final
+from typing import Final
 
 from ckpt_protocol import codes
 from ckpt_protocol.codes import SaAisErrorT, code_name
@@ -49,7 +49,7 @@ class SaAisError(SystemError):
         self.index = index
         """The lowest element at fault in a call on several sections; -1 for none."""
 
-        self.detail: Any = None
+        self.detail: object = None
         """What the service's refusal says beside its text."""
 
         self.call = ""
@@ -241,7 +241,7 @@ ERROR_CLASSES: Final[dict[int, type[SaAisError]]] = {
 """The subclass of each code."""
 
 
-def error_of(code: int, text: str = "", index: int = -1, detail: Any = None) -> SaAisError:
+def error_of(code: int, text: str = "", index: int = -1, detail: object = None) -> SaAisError:
     """Return the error of a code as an instance of its own class; an unknown code becomes LIBRARY."""
     if code in ERROR_CLASSES:
         error = ERROR_CLASSES[code](code, text, index)
@@ -266,7 +266,7 @@ class LeadershipEnded(SaAisErrAccess):
 class Error(Exception):
     """`misc.Error` of ASP's Python modules."""
 
-    def __init__(self, reasonStr: str, errCode: int = 0, errContext: Any = None) -> None:
+    def __init__(self, reasonStr: str, errCode: int = 0, errContext: object = None) -> None:
         super().__init__(reasonStr, errCode, errContext)
         self.reasonStr = reasonStr
         self.errCode = errCode
@@ -315,7 +315,13 @@ class VersionConflict(CheckpointError):
     version that its section has; None if there is no such section.
     """
 
-    def __init__(self, aspErrorCode: SaAisError, text: str, key: Any, version: str | None) -> None:
+    def __init__(
+        self,
+        aspErrorCode: SaAisError,
+        text: str,
+        key: str | bytes | bytearray | memoryview,
+        version: str | None,
+    ) -> None:
         super().__init__(aspErrorCode, text)
         self.key = key
         self.version = version

@@ -25,7 +25,7 @@ from ckpt_client.async_table import AsyncTable
 from ckpt_client.errors import LeadershipLost, SaAisError
 from ckpt_client.io.loop_thread import shared_runner
 from ckpt_client.leadership.async_leadership import AsyncLeadership
-from ckpt_client.leadership.lead_arguments import TTL_S
+from ckpt_client.leadership.lead_arguments import TTL_S, LeadOptions
 from ckpt_client.leadership.leadership import Leadership
 from ckpt_client.table import Table
 
@@ -55,9 +55,14 @@ def run(
 
     Raises: what `serve` raises; CheckpointError as `Table.lead`.
     """
-    arguments = {"name": name, "allow_loss_on_failover": allow_loss_on_failover}
+    arguments: LeadOptions = {
+        "ttl": ttl,
+        "watchdog": watchdog,
+        "name": name,
+        "allow_loss_on_failover": allow_loss_on_failover,
+    }
     while True:
-        leadership, state = _lead(table, ttl, watchdog, arguments)
+        leadership, state = _lead(table, arguments)
         with leadership, _Grace(leadership, end_process_after):
             if leadership.lost.is_set():
                 continue
@@ -71,16 +76,14 @@ def run(
                     return result
 
 
-def _lead(
-    table: Table, ttl: float, watchdog: float | None, arguments: dict[str, Any]
-) -> tuple[Leadership, dict[bytes, bytes]]:
+def _lead(table: Table, arguments: LeadOptions) -> tuple[Leadership, dict[bytes, bytes]]:
     """Wait until the program leads; return its leadership, and the complete content of the table."""
     runner = shared_runner()
     standby = runner.run(table._follow())
     leadership: Leadership | None = None
     try:
         try:
-            leadership = table.lead(math.inf, ttl, watchdog, **arguments)
+            leadership = table.lead(math.inf, **arguments)
             state = runner.run(standby.complete(leadership.position, leadership.over()))
         finally:
             runner.run(standby.end())
@@ -108,9 +111,14 @@ async def run_async(
     end_process_after: float | None = None,
 ) -> Result:
     """Do what `run` does, for asyncio: `serve` is cancelled when the leadership is lost."""
-    arguments = {"name": name, "allow_loss_on_failover": allow_loss_on_failover}
+    arguments: LeadOptions = {
+        "ttl": ttl,
+        "watchdog": watchdog,
+        "name": name,
+        "allow_loss_on_failover": allow_loss_on_failover,
+    }
     while True:
-        leadership, state = await _lead_async(table, ttl, watchdog, arguments)
+        leadership, state = await _lead_async(table, arguments)
         async with leadership:
             if leadership.lost.is_set():
                 continue  # The state may be incomplete.
@@ -125,14 +133,14 @@ async def run_async(
 
 
 async def _lead_async(
-    table: AsyncTable, ttl: float, watchdog: float | None, arguments: dict[str, Any]
+    table: AsyncTable, arguments: LeadOptions
 ) -> tuple[AsyncLeadership, dict[bytes, bytes]]:
     """Do what `_lead` does."""
     standby = await table._follow()
     leadership: AsyncLeadership | None = None
     try:
         try:
-            leadership = await table.lead(math.inf, ttl, watchdog, **arguments)
+            leadership = await table.lead(math.inf, **arguments)
             state = await standby.complete(leadership.position, leadership.over())
         finally:
             await standby.end()

@@ -10,13 +10,17 @@ Source: SAI-AIS-CKPT, the function of the same name; R1 to R141.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar, overload
 
 from ckpt_client.asp.handles import Handles
 from ckpt_client.asp.protocols import Checkpoint, Iteration, Service
 from ckpt_client.asp.structures import (
+    SaCkptCallbacksT,
+    SaCkptCheckpointCreationAttributesT,
+    SaCkptCheckpointDescriptorT,
     SaCkptSectionDescriptorT,
     SaCkptSectionIdT,
+    SaVersionT,
     fields_of,
     fill_descriptor,
     set_version,
@@ -27,6 +31,8 @@ from ckpt_client.session.table_requests import Key, Value
 from ckpt_protocol import codes
 from ckpt_protocol.constants import SA_CKPT_SECTIONS_ANY, SA_TIME_MAX
 
+Descriptor = TypeVar("Descriptor", bound=SaCkptSectionDescriptorT)
+
 services: Final = Handles[Service]("service")
 checkpoints: Final = Handles[Checkpoint]("checkpoint")
 iterations: Final = Handles[Iteration]("iteration")
@@ -35,7 +41,7 @@ iterations: Final = Handles[Iteration]("iteration")
 # -- the library
 
 
-def saCkptInitialize(callbacks: Any, version: Any) -> int:
+def saCkptInitialize(callbacks: SaCkptCallbacksT | None, version: SaVersionT) -> int:
     """Begin to use the service; return the service handle.
 
     `callbacks` is a SaCkptCallbacksT or None. `version` is a SaVersionT; it is overwritten with the supported
@@ -88,7 +94,7 @@ def _forever(timeout: int) -> int:
 def saCkptCheckpointOpen(
     ckptHandle: int,
     checkpointName: Key,
-    checkpointCreationAttributes: Any,
+    checkpointCreationAttributes: SaCkptCheckpointCreationAttributesT | None,
     checkpointOpenFlags: int,
     timeout: int,
 ) -> int:
@@ -104,7 +110,7 @@ def saCkptCheckpointOpenAsync(
     ckptHandle: int,
     invocation: int,
     checkpointName: Key,
-    checkpointCreationAttributes: Any,
+    checkpointCreationAttributes: SaCkptCheckpointCreationAttributesT | None,
     checkpointOpenFlags: int,
 ) -> None:
     """Begin to open a checkpoint; saCkptCheckpointOpenCallback receives its handle."""
@@ -138,7 +144,7 @@ def saCkptActiveReplicaSet(checkpointHandle: int) -> None:
     checkpoints.find(checkpointHandle).active_replica_set()
 
 
-def saCkptCheckpointStatusGet(checkpointHandle: int, checkpointStatus: Any) -> None:
+def saCkptCheckpointStatusGet(checkpointHandle: int, checkpointStatus: SaCkptCheckpointDescriptorT) -> None:
     """Fill a SaCkptCheckpointDescriptorT."""
     status = checkpoints.find(checkpointHandle).status_get()
     attributes = tuple(status.creation_attributes)
@@ -187,6 +193,12 @@ def saCkptSectionIterationInitialize(
     return iterations.issue(iteration, checkpointHandle)
 
 
+@overload
+def saCkptSectionIterationNext(
+    sectionIterationHandle: int, sectionDescriptor: None = None
+) -> SaCkptSectionDescriptorT: ...
+@overload
+def saCkptSectionIterationNext(sectionIterationHandle: int, sectionDescriptor: Descriptor) -> Descriptor: ...
 def saCkptSectionIterationNext(sectionIterationHandle: int, sectionDescriptor: Any = None) -> Any:
     """Return the next section's SaCkptSectionDescriptorT: yours, filled, or a new one if you give none.
 
@@ -219,7 +231,9 @@ def saCkptSectionOverwrite(checkpointHandle: int, sectionId: Key, dataBuffer: Va
     checkpoints.find(checkpointHandle).overwrite(sectionId, dataBuffer)
 
 
-def saCkptCheckpointWrite(checkpointHandle: int, ioVector: Any) -> None:
+def saCkptCheckpointWrite(
+    checkpointHandle: int, ioVector: Mapping[Any, Value] | Iterable[tuple[Key, Value]]
+) -> None:
     """Write [(key, value), ...], or a mapping, from each section's start: all or none; shorten no section."""
     checkpoint = checkpoints.find(checkpointHandle)
     pairs = ioVector.items() if isinstance(ioVector, Mapping) else ioVector
@@ -230,7 +244,11 @@ def saCkptCheckpointWrite(checkpointHandle: int, ioVector: Any) -> None:
     checkpoint.write(elements)
 
 
-def saCkptCheckpointRead(checkpointHandle: int, ioVector: Any) -> Any:
+@overload
+def saCkptCheckpointRead(checkpointHandle: int, ioVector: Key) -> bytes: ...
+@overload
+def saCkptCheckpointRead(checkpointHandle: int, ioVector: Iterable[Key]) -> bytes | list[bytes]: ...
+def saCkptCheckpointRead(checkpointHandle: int, ioVector: Any) -> bytes | list[bytes]:
     """Return the values of [key, ...], all of the same moment: one value itself, several as a list."""
     checkpoint = checkpoints.find(checkpointHandle)
     if isinstance(ioVector, str | bytes | bytearray | memoryview):
@@ -241,7 +259,7 @@ def saCkptCheckpointRead(checkpointHandle: int, ioVector: Any) -> Any:
     return values if len(values) != 1 else values[0]
 
 
-def saCkptIOVectorElementDataFree(checkpointHandle: int, data: Any) -> None:
+def saCkptIOVectorElementDataFree(checkpointHandle: int, data: object) -> None:
     """Check the handle and do nothing else: Python owns the buffers. (R132)"""
     checkpoints.find(checkpointHandle)
 
@@ -257,21 +275,21 @@ def strict_overwrite(checkpointHandle: int, sectionId: Key, dataBuffer: Value) -
     checkpoint.overwrite(sectionId, dataBuffer)
 
 
-def strict_write(checkpointHandle: int, ioVector: Any) -> None:
+def strict_write(checkpointHandle: int, ioVector: list[tuple[Key, Value]]) -> None:
     """Write a list of (key, value) tuples; refuse anything but a list."""
     checkpoints.find(checkpointHandle)
     _check_list(ioVector)
     saCkptCheckpointWrite(checkpointHandle, ioVector)
 
 
-def strict_read(checkpointHandle: int, ioVector: Any) -> Any:
+def strict_read(checkpointHandle: int, ioVector: list[Key]) -> bytes | list[bytes]:
     """Read a list of keys; refuse anything but a list."""
     checkpoints.find(checkpointHandle)
     _check_list(ioVector)
     return saCkptCheckpointRead(checkpointHandle, ioVector)
 
 
-def _check_list(given: Any) -> None:
+def _check_list(given: object) -> None:
     if not isinstance(given, list):
         raise error_of(codes.INVALID_PARAM, f"expected a list, not a {type(given).__name__}")
 

@@ -5,7 +5,7 @@ we do what `Table` does. The methods of `Table` that ASP did not have are here t
 """
 
 from collections.abc import Callable
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar, overload
 
 from ckpt_client.asp.asp_table import AspTable
 from ckpt_client.asp.functions import strict_overwrite, strict_read, strict_write
@@ -62,7 +62,11 @@ class StrictTable(AspTable):
         """
         self.autoActivate = autoActivate
 
-    def Write(self, key: Any, data: Any = None) -> None:  # type: ignore[override]
+    @overload  # type: ignore[override]
+    def Write(self, key: list[tuple[Key, Value]]) -> None: ...
+    @overload
+    def Write(self, key: Key, data: Value) -> None: ...
+    def Write(self, key: Any, data: Any = None) -> None:
         """Write one section, or a list of (key, data); a list keeps the tail of longer old values.
 
         The sections of a list must exist; only the first form creates one. If the active replica is missing,
@@ -96,7 +100,7 @@ class StrictTable(AspTable):
         except SaAisError as error:
             self._refuse("create a section of", error)
 
-    def Read(self, keys: Any) -> Any:  # type: ignore[override]
+    def Read(self, keys: list[Key]) -> bytes | list[bytes]:  # type: ignore[override]
         """Return the values of a list of keys: one value itself, several as a list."""
         if not isinstance(keys, list):
             print("the keys must be a list")

@@ -3,6 +3,7 @@
 The functions below translate them to the values of `ckpt_client.saf`.
 """
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from ckpt_client.errors import error_of
@@ -37,6 +38,9 @@ class SaVersionT(_Structure):
     """A version of the interface, such as B.2.2. The release code is a letter, or its number as in C."""
 
     _fields = (("releaseCode", "B"), ("majorVersion", 0), ("minorVersion", 0))
+    releaseCode: str | int
+    majorVersion: int
+    minorVersion: int
 
 
 class SaCkptCheckpointCreationAttributesT(_Structure):
@@ -50,6 +54,12 @@ class SaCkptCheckpointCreationAttributesT(_Structure):
         ("maxSectionSize", 0),
         ("maxSectionIdSize", 0),
     )
+    creationFlags: int
+    checkpointSize: int
+    retentionDuration: int
+    maxSections: int
+    maxSectionSize: int
+    maxSectionIdSize: int
 
 
 class SaCkptCheckpointDescriptorT(_Structure):
@@ -60,12 +70,17 @@ class SaCkptCheckpointDescriptorT(_Structure):
         ("numberOfSections", 0),
         ("memoryUsed", 0),
     )
+    checkpointCreationAttributes: SaCkptCheckpointCreationAttributesT
+    numberOfSections: int
+    memoryUsed: int
 
 
 class SaCkptSectionIdT(_Structure):
     """A section's id."""
 
     _fields = (("idLen", 0), ("id", b""))
+    idLen: int
+    id: bytes
 
 
 class SaCkptSectionDescriptorT(_Structure):
@@ -78,6 +93,11 @@ class SaCkptSectionDescriptorT(_Structure):
         ("sectionState", constants.SA_CKPT_SECTION_VALID),
         ("lastUpdate", 0),
     )
+    sectionId: SaCkptSectionIdT
+    expirationTime: int
+    sectionSize: int
+    sectionState: int
+    lastUpdate: int
 
 
 class SaCkptIOVectorElementT(_Structure):
@@ -90,6 +110,11 @@ class SaCkptIOVectorElementT(_Structure):
         ("dataOffset", 0),
         ("readSize", 0),
     )
+    sectionId: SaCkptSectionIdT
+    dataBuffer: Any
+    dataSize: int
+    dataOffset: int
+    readSize: int
 
 
 class SaCkptCallbacksT(_Structure):
@@ -101,6 +126,8 @@ class SaCkptCallbacksT(_Structure):
     """
 
     _fields = (("saCkptCheckpointOpenCallback", None), ("saCkptCheckpointSynchronizeCallback", None))
+    saCkptCheckpointOpenCallback: Callable[[int, int, int], object] | None
+    saCkptCheckpointSynchronizeCallback: Callable[[int, int], object] | None
 
 
 STRUCTURES: Final = (

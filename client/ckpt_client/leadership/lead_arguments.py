@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypedDict
 
 from ckpt_client.checkpoint.leadership_state import SECOND_NS
 from ckpt_client.session.table_requests import refuse
@@ -30,6 +30,17 @@ class LeadArguments(NamedTuple):
     watchdog_ns: int | None
     exclusive: bool
     name: str
+    on_lost: Callable[[], object] | None
+    allow_loss_on_failover: bool
+
+
+class LeadOptions(TypedDict, total=False):
+    """The same as the program gives it. Seconds."""
+
+    ttl: float
+    watchdog: float | None
+    exclusive: bool
+    name: str | None
     on_lost: Callable[[], object] | None
     allow_loss_on_failover: bool
 

@@ -15,12 +15,13 @@ from ckpt_client.io.time_limit import TimeLimit
 from ckpt_client.leadership.candidacy import Candidacy
 from ckpt_client.leadership.lead_arguments import LeadArguments
 from ckpt_client.leadership.leadership_facts import Fail, LeadershipFacts
+from ckpt_client.steps import Result
 
 
 class Runs(Protocol):
     """Runs coroutines on the process's loop, as a `loop_thread.Runner` does."""
 
-    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any: ...
+    def run(self, coroutine: Coroutine[Any, Any, Result]) -> Result: ...
     def spawn(self, coroutine: Coroutine[Any, Any, object]) -> object: ...
 
 

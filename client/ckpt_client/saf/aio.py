@@ -15,7 +15,7 @@ from ckpt_client.io.time_limit import TimeLimit
 from ckpt_client.leadership.async_leadership import AsyncLeadership, Leading
 from ckpt_client.leadership.async_leads import AsyncLeads
 from ckpt_client.leadership.candidacy import Candidacy
-from ckpt_client.leadership.lead_arguments import LeadArguments, lead_arguments
+from ckpt_client.leadership.lead_arguments import TTL_S, LeadArguments, LeadOptions, lead_arguments
 from ckpt_client.saf.checkpoint_handle import READ, WRITE, CheckpointHandle, Iteration, SafCall
 from ckpt_client.saf.saf_requests import SafRequest, as_timeout, named_error, open_body, with_call_name
 from ckpt_client.saf.types import (
@@ -67,7 +67,7 @@ class AsyncCheckpointService:
     @classmethod
     async def initialize(
         cls,
-        version: Any = HIGHEST,
+        version: Version = HIGHEST,
         *,
         address: str | Iterable[str] | None = None,
         cluster: str = "",
@@ -377,13 +377,32 @@ class AsyncCheckpoint:
 
     # -- leadership: no SAF function, but an extension of ours
 
-    def lead(self, timeout_ns: int = DEFAULT, **arguments: Any) -> Leading:
+    def lead(
+        self,
+        timeout_ns: int = DEFAULT,
+        *,
+        ttl: float = TTL_S,
+        watchdog: float | None = None,
+        exclusive: bool = True,
+        name: str | None = None,
+        on_lost: Callable[[], object] | None = None,
+        allow_loss_on_failover: bool = False,
+    ) -> Leading:
         """Wait until this handle leads: `async with checkpoint.lead(SA_TIME_MAX, ttl=5.0) as leadership:`.
 
-        The service has no such function: this is an extension. `arguments` are those of `Table.lead`. The
-        updates of this handle carry the token; once it has lost the leadership, each raises LeadershipEnded,
-        which is ACCESS. The handle needs WRITE. No replica is activated.
+        The service has no such function: this is an extension. The other arguments are those of `Table.lead`.
+        The updates of this handle carry the token; once it has lost the leadership, each raises
+        LeadershipEnded, which is ACCESS. The handle needs WRITE. No replica is activated.
         """
+
+        arguments: LeadOptions = {
+            "ttl": ttl,
+            "watchdog": watchdog,
+            "exclusive": exclusive,
+            "name": name,
+            "on_lost": on_lost,
+            "allow_loss_on_failover": allow_loss_on_failover,
+        }
 
         async def begin() -> AsyncLeadership:
             checked, limit = self.plan_lead(timeout_ns, arguments)
@@ -394,7 +413,7 @@ class AsyncCheckpoint:
 
         return Leading(begin)
 
-    def plan_lead(self, timeout_ns: Any, arguments: dict[str, Any]) -> tuple[LeadArguments, TimeLimit]:
+    def plan_lead(self, timeout_ns: int, arguments: LeadOptions) -> tuple[LeadArguments, TimeLimit]:
         """Check the arguments of `lead`."""
         self.service.check(LEAD)
         self.opened.check(LEAD, WRITE)

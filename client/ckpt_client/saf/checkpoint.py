@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from ckpt_client.checkpoint.tracking import Changes
 from ckpt_client.errors import SaAisError
-from ckpt_client.leadership.lead_arguments import LeadArguments
+from ckpt_client.leadership.lead_arguments import TTL_S, LeadArguments, LeadOptions
 from ckpt_client.leadership.leadership import Leadership
 from ckpt_client.leadership.leads import Leads
 from ckpt_client.saf.aio import LEAD, AsyncCheckpoint, AsyncCheckpointService, AsyncSectionIteration
@@ -42,7 +42,7 @@ class Service(Protocol):
     @property
     def callbacks(self) -> "CheckpointCallbacks": ...
     def check(self, call: str) -> None: ...
-    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any: ...
+    def run(self, coroutine: Coroutine[Any, Any, Result]) -> Result: ...
     def spawn(self, coroutine: Coroutine[Any, Any, object]) -> object: ...
     def ask(self, ask: SafRequest, handle: int = 0) -> Any: ...
     def begin(
@@ -218,8 +218,26 @@ class Checkpoint:
 
     # -- leadership: no SAF function, but an extension of ours
 
-    def lead(self, timeout_ns: int = DEFAULT, **arguments: Any) -> Leadership:
+    def lead(
+        self,
+        timeout_ns: int = DEFAULT,
+        *,
+        ttl: float = TTL_S,
+        watchdog: float | None = None,
+        exclusive: bool = True,
+        name: str | None = None,
+        on_lost: Callable[[], object] | None = None,
+        allow_loss_on_failover: bool = False,
+    ) -> Leadership:
         """Wait until this handle leads; see `AsyncCheckpoint.lead`."""
+        arguments: LeadOptions = {
+            "ttl": ttl,
+            "watchdog": watchdog,
+            "exclusive": exclusive,
+            "name": name,
+            "on_lost": on_lost,
+            "allow_loss_on_failover": allow_loss_on_failover,
+        }
         self.service.check(LEAD)
         checked, limit = self._inner.plan_lead(timeout_ns, arguments)
         try:
@@ -332,8 +350,7 @@ class SectionIteration:
     def next(self) -> SectionDescriptor:
         """Return the next section as it is now. Source: saCkptSectionIterationNext."""
         self._service.check("saCkptSectionIterationNext")
-        section: SectionDescriptor = self._service.run(self._inner.next())
-        return section
+        return self._service.run(self._inner.next())
 
     def finalize(self) -> None:
         """Source: saCkptSectionIterationFinalize."""

@@ -26,6 +26,7 @@ from ckpt_client.saf.types import (
 )
 from ckpt_client.saf.version import HIGHEST
 from ckpt_client.session.table_requests import Key
+from ckpt_client.steps import Result
 from ckpt_protocol import codes
 
 
@@ -52,7 +53,7 @@ class CheckpointService:
     @classmethod
     def initialize(
         cls,
-        version: Any = HIGHEST,
+        version: Version = HIGHEST,
         callbacks: CheckpointCallbacks | None = None,
         *,
         address: str | Iterable[str] | None = None,
@@ -249,7 +250,7 @@ class CheckpointService:
                 call, codes.BAD_HANDLE, "the service belongs to the parent process, which forked this one"
             )
 
-    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    def run(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
         """Run a coroutine on the loop and wait until it has ended."""
         return self._runner.run(coroutine)
 

@@ -1,0 +1,192 @@
+"""A program whose every type is known: `mypy --strict` and pyright's strict mode accept each line.
+
+    python typed_sample.py
+
+It also runs, against a cluster of its own. `check_types.py` has both type checkers read it, and
+`typed_refused.py`. One function for each part of the interface: a new part gets a function, and its mistakes
+a function there.
+"""
+
+import asyncio
+from typing import assert_type
+
+import aspCheckpoint
+from ckpt_client import (
+    SA_CKPT_CHECKPOINT_COLLOCATED,
+    SA_CKPT_WR_ACTIVE_REPLICA,
+    SA_CKPT_WR_ALL_REPLICAS,
+    SA_TIME_END,
+    SA_TIME_MAX,
+    SA_TIME_ONE_MINUTE,
+    AsyncTable,
+    Attributes,
+    CheckpointDescription,
+    CheckpointError,
+    CheckpointKeyError,
+    ClusterDescription,
+    Connection,
+    Counts,
+    Leader,
+    Leadership,
+    SaAisError,
+    SaAisErrorT,
+    SectionChange,
+    SectionDescriptor,
+    Status,
+    Table,
+    TrackCallback,
+    Tracking,
+    VersionConflict,
+    errors,
+    ha,
+    saf,
+)
+from ckptd.testing import LocalCluster
+
+
+def print_changes(changes: list[SectionChange]) -> None:
+    """A callback of `Table.track`."""
+    for change in changes:
+        print(change.change.name, change.section_id)
+
+
+def use_table(address: str) -> None:
+    with Table("orders", 100, 1024, 32, SA_CKPT_WR_ALL_REPLICAS, address=address) as table:
+        assert_type(table.attributes, Attributes)
+        callback: TrackCallback = print_changes
+        with table.track(callback) as tracking:
+            assert_type(tracking, Tracking)
+            table["1"] = "tea"
+        assert_type(table["1"], bytes)
+        assert_type(list(table), list[bytes])
+        assert_type(table.status(), Status)
+        assert_type(table.counts, Counts)
+        for section in table.sections():
+            assert_type(section, SectionDescriptor)
+            assert section.expiration_ns in (SA_TIME_END, SA_TIME_MAX)
+        table.Write("2", b"coffee", expiration=SA_TIME_END - SA_TIME_ONE_MINUTE)
+        found = table.get_versioned("1")
+        assert found is not None
+        assert_type(found.value, bytes)
+        assert_type(table.Write("1", b"mate", if_version=found.version), str)
+        try:
+            table.Write("1", b"water", if_version=found.version)
+        except VersionConflict as conflict:
+            assert_type(conflict.version, str | None)
+        with table.transaction() as transaction:
+            transaction.require_absent("3")
+            transaction["3"] = b"milk"
+
+
+def use_leadership(address: str) -> None:
+    def serve(state: dict[bytes, bytes], leadership: Leadership) -> int:
+        leadership.check()
+        return len(state)
+
+    with Table("orders", address=address) as table:
+        with table.lead(ttl=5.0) as leadership:
+            assert_type(leadership, Leadership)
+            assert_type(table.leader(), Leader | None)
+        assert_type(ha.run(serve, table=table), int)
+
+
+async def use_async_table(address: str) -> None:
+    flags = SA_CKPT_WR_ACTIVE_REPLICA | SA_CKPT_CHECKPOINT_COLLOCATED
+    async with await AsyncTable.open("calls", 100, 1024, 32, flags, address=address) as table:
+        await table.activate()
+        await table.write("k", b"ringing")
+        assert_type(await table.read("k"), bytes)
+        assert_type(await table.contains("k"), bool)
+        async with table.lead() as leadership:
+            assert_type(leadership.token, str)
+
+
+def use_errors(address: str) -> None:
+    try:
+        Table("nothing", address=address)
+    except CheckpointError as error:
+        assert_type(error.aspErrorCode, SaAisError)
+        assert isinstance(error.aspErrorCode, errors.SaAisErrNotExist)
+        assert error.code == SaAisErrorT.SA_AIS_ERR_NOT_EXIST
+    with Table("orders", address=address) as table:
+        try:
+            del table["nothing"]
+        except CheckpointKeyError as error:
+            assert_type(error.code, int)
+
+
+def use_saf(address: str) -> None:
+    def opened(invocation: int, checkpoint: saf.Checkpoint | None, error: SaAisErrorT) -> None:
+        if checkpoint is None or error != saf.SA_AIS_OK:
+            raise SystemExit(f"{invocation}: {error.name}")
+        checkpoint.close()
+
+    callbacks = saf.CheckpointCallbacks(checkpoint_open=opened)
+    service = saf.CheckpointService.initialize(("B", 2, 2), callbacks, address=address)
+    flags = saf.SA_CKPT_CHECKPOINT_CREATE | saf.SA_CKPT_CHECKPOINT_READ | saf.SA_CKPT_CHECKPOINT_WRITE
+    attributes = saf.CheckpointCreationAttributes(
+        creation_flags=saf.SA_CKPT_WR_ALL_REPLICAS,
+        checkpoint_size=1000,
+        retention_duration=saf.SA_TIME_END,
+        max_sections=10,
+        max_section_size=100,
+        max_section_id_size=20,
+    )
+    checkpoint = service.checkpoint_open("safCkpt=state", flags, attributes)
+    assert_type(checkpoint.section_create("k", saf.SA_TIME_END, b"1"), bytes)
+    assert_type(checkpoint.read([("k", None, 0)]), list[bytes])
+    assert_type(checkpoint.status_get().number_of_sections, int)
+    with checkpoint.lead(ttl=5.0, name="sample") as leadership:
+        assert_type(leadership, Leadership)
+    try:
+        checkpoint.section_delete("nothing")
+    except saf.SaAisErrNotExist as error:
+        assert error.code == saf.SA_AIS_ERR_NOT_EXIST
+    service.checkpoint_open_async(7, "safCkpt=state", saf.SA_CKPT_CHECKPOINT_READ)
+    service.dispatch(saf.SA_DISPATCH_ONE)
+    service.finalize()
+
+
+def use_asp(address: str) -> None:
+    flags = aspCheckpoint.SA_CKPT_WR_ALL_REPLICAS
+    with aspCheckpoint.Table("sessions", 10, 100, 20, flags, address=address) as table:
+        table["k"] = b"v"
+        assert_type(table["k"], bytes)
+        try:
+            table.Read(["nothing"])
+        except aspCheckpoint.CheckpointError as error:
+            assert_type(error[0], int)
+            assert error[0] == aspCheckpoint.SA_AIS_ERR_NOT_EXIST
+
+
+def use_cluster(cluster: LocalCluster) -> None:
+    described = cluster.describe()
+    assert_type(described, ClusterDescription)
+    assert_type(described.members[0].node_id, str)
+    assert_type(described.counters.get("updates", 0), int)
+    assert_type([alarm.name for alarm in described.alarms], list[str])
+    for checkpoint in cluster.describe("checkpoints"):
+        assert_type(checkpoint, CheckpointDescription)
+        assert_type(checkpoint.attributes.retention_ns, int)
+    assert_type(cluster.checkpoint("orders").replicas[0].in_sync, bool)
+    assert_type(cluster.active_node("orders"), str | None)
+    connection = Connection(cluster.address())
+    assert_type(connection.describe("cluster").epoch, int)
+    connection.close()
+
+
+def main() -> None:
+    with LocalCluster(1, flags=("--log-level", "warning")) as cluster:
+        address = cluster.address()
+        use_table(address)
+        use_leadership(address)
+        asyncio.run(use_async_table(address))
+        use_errors(address)
+        use_saf(address)
+        use_asp(address)
+        use_cluster(cluster)
+    print("every type is as written")
+
+
+if __name__ == "__main__":
+    main()
