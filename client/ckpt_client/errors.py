@@ -21,6 +21,58 @@ from typing import Final
 from ckpt_protocol import codes
 from ckpt_protocol.codes import SaAisErrorT, code_name
 
+__all__ = [
+    "ERROR_CLASSES",
+    "CheckpointEnded",
+    "CheckpointError",
+    "CheckpointKeyError",
+    "Error",
+    "LeadershipEnded",
+    "LeadershipLost",
+    "SaAisErrAccess",
+    "SaAisErrAccessDenied",
+    "SaAisErrBadFlags",
+    "SaAisErrBadHandle",
+    "SaAisErrBadOperation",
+    "SaAisErrBusy",
+    "SaAisErrCampaignCanceled",
+    "SaAisErrCampaignErrorDetected",
+    "SaAisErrCampaignFailed",
+    "SaAisErrCampaignProcFailed",
+    "SaAisErrCampaignSuspended",
+    "SaAisErrCampaignSuspending",
+    "SaAisErrDeployment",
+    "SaAisErrExist",
+    "SaAisErrFailedOperation",
+    "SaAisErrInit",
+    "SaAisErrInterrupt",
+    "SaAisErrInvalidParam",
+    "SaAisErrLibrary",
+    "SaAisErrMessageError",
+    "SaAisErrNameNotFound",
+    "SaAisErrNameTooLong",
+    "SaAisErrNoBindings",
+    "SaAisErrNoMemory",
+    "SaAisErrNoOp",
+    "SaAisErrNoResources",
+    "SaAisErrNoSections",
+    "SaAisErrNoSpace",
+    "SaAisErrNotExist",
+    "SaAisErrNotReady",
+    "SaAisErrNotSupported",
+    "SaAisErrQueueFull",
+    "SaAisErrQueueNotAvailable",
+    "SaAisErrRepairPending",
+    "SaAisErrTimeout",
+    "SaAisErrTooBig",
+    "SaAisErrTryAgain",
+    "SaAisErrUnavailable",
+    "SaAisErrVersion",
+    "SaAisError",
+    "VersionConflict",
+    "error_of",
+]
+
 
 def _as_code(code: int) -> int:
     """Return the enum member of a known code (it equals the number), or an unknown number unchanged."""
@@ -332,3 +384,7 @@ class LeadershipLost(CheckpointError):
 
     Every write raises this until the program leaves the leadership: by the end of its block, or `resign`.
     """
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -29,6 +29,8 @@ from ckpt_client.leadership.lead_arguments import TTL_S, LeadOptions
 from ckpt_client.leadership.leadership import Leadership
 from ckpt_client.table import Table
 
+__all__ = ["EXIT_CODE", "run", "run_async"]
+
 Result = TypeVar("Result")
 
 EXIT_CODE: Final = 75
@@ -194,3 +196,7 @@ class _Grace:
             return
         logger.critical("the leadership was lost %g s ago: the process ends", self._grace_s)
         os._exit(EXIT_CODE)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -12,14 +12,15 @@ import pytest
 
 import aspCheckpoint
 import ckpt_client
-from ckpt_client import errors, saf
+from ckpt_client import asp, errors, ha, pyosaf, saf
 from ckpt_client.asp.names import SAF_CONSTANTS, SECTION_IDS
 from ckpt_client.errors import ERROR_CLASSES
 from ckpt_client.pyosaf.enumerations import Enumeration, constants_of
 from ckpt_protocol import constants
 from ckpt_protocol.codes import SaAisErrorT
+from ckptd import testing
 
-MODULES = (ckpt_client, saf, aspCheckpoint)
+MODULES = (ckpt_client, errors, ha, saf, asp, pyosaf, aspCheckpoint, testing)
 CODES = [code for code in SaAisErrorT if code != SaAisErrorT.SA_AIS_OK]
 
 
@@ -28,7 +29,7 @@ def names_written_in(module: ModuleType) -> set[str]:
     found: set[str] = set()
     for node in ast.walk(ast.parse(Path(str(module.__file__)).read_text("utf-8"))):
         match node:
-            case ast.ClassDef(name=name) | ast.FunctionDef(name=name):
+            case ast.ClassDef(name=name) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
                 found.add(name)
             case ast.ImportFrom(names=imported):
                 found |= {alias.asname or alias.name for alias in imported}
@@ -50,7 +51,7 @@ def test_a_type_checker_finds_every_public_name(module: ModuleType) -> None:
     assert set(module.__all__) <= names_written_in(module) | set(constants.__all__)
 
 
-@pytest.mark.parametrize("module", [*MODULES, errors], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
 def test_a_name_that_does_not_exist_is_refused(module: ModuleType) -> None:
     with pytest.raises(AttributeError, match="ANY_SLIP"):
         module.ANY_SLIP  # noqa: B018

@@ -164,7 +164,10 @@ def test_a_service_without_a_reachable_node_ends(start: Start, service: SafServi
 
 # -- imports
 
-HEAVY = ["asyncio", "ckpt_client.saf", "ckpt_client.checkpoint.tracking", "concurrent.futures"]
+HEAVY = [
+    *("asyncio", "concurrent.futures"),
+    *("ckpt_client.saf", "ckpt_client.checkpoint.tracking", "ckpt_protocol.descriptions"),
+]
 
 
 def test_the_client_alone_imports_no_asyncio() -> None:

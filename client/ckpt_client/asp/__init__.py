@@ -12,6 +12,8 @@ from collections.abc import Sequence
 
 from ckpt_client.module_shim import run_program
 
+__all__ = ["install", "run"]
+
 _installed: dict[str, object] = {}
 
 
@@ -41,3 +43,7 @@ def run(program: str, arguments: Sequence[str], strict: bool = False) -> None:
     """Run a program file as `__main__`, with ASP's modules in place."""
     install(strict)
     run_program(program, arguments)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

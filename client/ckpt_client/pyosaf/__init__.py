@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 from ckpt_client.module_shim import run_program
 
+__all__ = ["install", "run"]
+
 
 def install() -> None:
     """Put pyosaf's modules in place for this process. A module that was imported already stays."""
@@ -24,4 +26,5 @@ def run(program: str, arguments: Sequence[str]) -> None:
     run_program(program, arguments)
 
 
-__all__ = ["install", "run"]
+def __dir__() -> list[str]:
+    return sorted(__all__)
