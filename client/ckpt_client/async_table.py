@@ -63,6 +63,7 @@ class AsyncTable(AsyncLeadingTable):
         key: str | bytes | None = None,
         follow_active: bool | None = None,
         timeout: float | None = table_requests.TIMEOUT_S,
+        grow: bool = False,
     ) -> Self:
         """Open a checkpoint. If it is missing and the three limits are given, create it.
 
@@ -71,7 +72,7 @@ class AsyncTable(AsyncLeadingTable):
         try:
             timeout_ns = table_requests.timeout_in_ns(timeout)
             limits = (max_sections, max_section_size_bytes, max_section_id_size_bytes)
-            opening = table_requests.open_parameters(name, *limits, flags, retention_ms, read_only)
+            opening = table_requests.open_parameters(name, *limits, flags, retention_ms, read_only, grow)
             connection = AsyncConnection.shared(address, cluster, key, follow_active)
         except SaAisError as error:
             raise CheckpointError(error, f"cannot open checkpoint {name!r}: {error.text}") from None
@@ -107,7 +108,7 @@ class AsyncTable(AsyncLeadingTable):
 
     @property
     def attributes(self) -> Attributes:
-        """The creation attributes in force."""
+        """The attributes in force, as this table's open, last `status` or last `resize` showed them."""
         return self._operations.attributes
 
     @property
@@ -309,6 +310,17 @@ class AsyncTable(AsyncLeadingTable):
     async def synchronize(self, timeout: float | None = None) -> None:
         """Wait until every in-sync replica has everything that was written before this call."""
         await self._run(self._operations.synchronize(), timeout)
+
+    async def resize(
+        self,
+        max_sections: int | None = None,
+        max_section_size_bytes: int | None = None,
+        max_section_id_size_bytes: int | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Change the limits of the checkpoint, as `Table.resize` explains."""
+        limits = (max_sections, max_section_size_bytes, max_section_id_size_bytes)
+        await self._run(self._operations.resize(limits), timeout)
 
     async def get_active_status(self, timeout: float | None = None) -> bool:
         """Return True if there is an active replica."""

@@ -44,6 +44,9 @@ class Table(LeadingTable):
     limit. The constructor is such a call: it waits while no daemon listens, or none serves yet. For
     `address`, `cluster`, `key` and `follow_active` see `Connection`.
 
+    A checkpoint that exists keeps its limits: other ones than those it was created with, or had before a
+    `resize`, are EXIST. With `grow` they are no error: each limit that is smaller than yours is raised to it.
+
     A table does nothing between its calls. If its node is lost during a pause that is longer than the
     session's grace (10 s), its next call opens the checkpoint again, provided that the retention has kept
     it. If your program's pauses are longer than the retention, set `keep_alive`: one thread of the process
@@ -79,6 +82,7 @@ class Table(LeadingTable):
         follow_active: bool | None = None,
         timeout: float | None = table_requests.TIMEOUT_S,
         keep_alive: bool = False,
+        grow: bool = False,
     ) -> None:
         self.ckptName = name
         try:
@@ -91,6 +95,7 @@ class Table(LeadingTable):
                 flagsp if flags is None else flags,
                 retentionMs,
                 read_only,
+                grow,
             )
             if isinstance(address, Iterator):
                 address = list(address)  # `track` reads it a second time.
@@ -345,6 +350,22 @@ class Table(LeadingTable):
         Source: saCkptCheckpointSynchronize.
         """
         self._run(self._operations.synchronize(), timeout)
+
+    def resize(
+        self,
+        max_sections: int | None = None,
+        max_section_size_bytes: int | None = None,
+        max_section_id_size_bytes: int | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Change the limits of the checkpoint; None leaves one as it is. What is in it stays.
+
+        When this returns, all replicas have the new limits. The content has to fit in them: else NO_SPACE,
+        whose text says what does not, and nothing is changed. Programs that open the checkpoint with its
+        former limits still can. `max_sections` cannot change from 1 or to 1.
+        """
+        limits = (max_sections, max_section_size_bytes, max_section_id_size_bytes)
+        self._run(self._operations.resize(limits), timeout)
 
     def GetActiveStatus(self, timeout: float | None = None) -> bool:
         """Return True if there is an active replica."""

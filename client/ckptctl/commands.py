@@ -200,6 +200,39 @@ def delete(access: Access, name: Name, key: Key) -> None:
 
 @app.command()
 @takes_access()
+def resize(
+    access: Access,
+    name: Name,
+    max_sections: Annotated[
+        int | None, typer.Option(help="The most sections.", show_default=False, metavar="N")
+    ] = None,
+    max_section_size: Annotated[
+        int | None, typer.Option(help="The largest section.", show_default=False, metavar="BYTES")
+    ] = None,
+    max_section_id_size: Annotated[
+        int | None, typer.Option(help="The longest key.", show_default=False, metavar="BYTES")
+    ] = None,
+) -> None:
+    """Change the limits of a checkpoint; what is in it stays, and has to fit.
+
+    A limit that is not given stays as it is. Programs that open the
+    checkpoint with its former limits still can.
+    """
+    checkpoint, shown = _name(name)
+    limits = (max_sections, max_section_size, max_section_id_size)
+    if limits == (None, None, None):
+        raise typer.BadParameter("give --max-sections, --max-section-size or --max-section-id-size")
+    with PromptTable(checkpoint, timeout=access.timeout, **access.client_arguments) as table:
+        table.resize(*limits)
+        attributes = table.attributes
+    if access.as_json:
+        print_json(render.limits_json(shown, attributes))
+    else:
+        print(render.limits_text(shown, attributes))
+
+
+@app.command()
+@takes_access()
 def unlink(access: Access, name: Name) -> None:
     """Free a checkpoint's name; its data is deleted once no client has it open."""
     checkpoint, shown = _name(name)

@@ -209,6 +209,20 @@ def checkpoints_json(checkpoints: Sequence[CheckpointDescription]) -> list[dict[
 # -- show
 
 
+def limits_text(name: str, attributes: Attributes) -> str:
+    """Say what the limits of a checkpoint are."""
+    return (
+        f"{name}: up to {attributes.sections_max:,} sections of up to "
+        f"{show_size(attributes.section_bytes_max)}, with keys of up to "
+        f"{show_size(attributes.section_id_bytes_max)}"
+    )
+
+
+def limits_json(name: str, attributes: Attributes) -> dict[str, object]:
+    """Return the limits of a checkpoint, among its other attributes, for JSON."""
+    return {"name": name, "attributes": _attributes_json(attributes)}
+
+
 def print_checkpoint(
     console: Console, name: str, status: Status, sections: Sequence[SectionDescriptor]
 ) -> None:

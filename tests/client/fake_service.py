@@ -48,6 +48,7 @@ class FakeCheckpoint:
     applied: int = 0
     opens: int = 0
     unlinked: bool = False
+    former: list[list[int]] = field(default_factory=list)
 
 
 @dataclass
@@ -189,13 +190,15 @@ class FakeService:
                 checkpoint = self._with_active(session, frame)
                 if not session.opens[frame.b][1] & 2:
                     raise Refusal(codes.ACCESS, "the handle was not opened for writing")
+                if fields[0][0] == Op.RESIZE:
+                    return self._resize(checkpoint, fields[0])
                 self._update(checkpoint, fields)
             case _:
                 raise Refusal(codes.NOT_SUPPORTED)
         return answer_ok()
 
     def _open(self, node: "FakeNode", session: FakeSession, number: int, fields: list[Any]) -> bytes:
-        name, flags, attributes, _ = fields
+        name, flags, attributes, _, *grow = fields
         checkpoint = self.checkpoints.get(name)
         if checkpoint is None:
             if attributes is None:
@@ -208,11 +211,23 @@ class FakeService:
             if attributes[3] == 1:
                 checkpoint.sections[b""] = (b"", SA_TIME_END)
             self.checkpoints[name] = checkpoint
-        elif attributes not in (None, checkpoint.attributes):
+        elif attributes not in (None, checkpoint.attributes, *checkpoint.former) and grow != [True]:
             raise Refusal(codes.EXIST, "exists with different creation attributes")
         checkpoint.opens += 1
         session.opens[number] = (checkpoint, flags)
         return answer_ok([number, checkpoint.creation_id, checkpoint.attributes])
+
+    def _resize(self, checkpoint: FakeCheckpoint, op: list[Any]) -> bytes:
+        _, *asked, at_least = op
+        flags, _, retention, *now = checkpoint.attributes
+        limits = [old if new is None else new for old, new in zip(now, asked, strict=True)]
+        if at_least:
+            limits = [max(pair) for pair in zip(now, limits, strict=True)]
+        if len(checkpoint.sections) > limits[0]:
+            raise Refusal(codes.NO_SPACE, f"there are {len(checkpoint.sections)} sections")
+        checkpoint.former.append(checkpoint.attributes)
+        checkpoint.attributes = [flags, limits[0] * limits[1], retention, *limits]
+        return answer_ok(limits)
 
     def _update(self, checkpoint: FakeCheckpoint, ops: list[Any]) -> None:
         sections = dict(checkpoint.sections)
@@ -222,6 +237,11 @@ class FakeService:
                 raise Refusal(codes.NOT_EXIST, "no such section", index)
             if old is None and len(sections) >= checkpoint.attributes[3]:
                 raise Refusal(codes.NO_SPACE, "the table is full", index)
+            if op[0] in (Op.PUT, Op.PATCH):
+                content = op[2] if op[0] == Op.PUT else op[3]
+                if len(content) > checkpoint.attributes[4]:
+                    text = f"{len(content)} bytes exceed maxSectionSize, which is {checkpoint.attributes[4]}"
+                    raise Refusal(codes.INVALID_PARAM, text, index)
             if op[0] == Op.DELETE:
                 del sections[op[1]]
             elif op[0] == Op.PUT:

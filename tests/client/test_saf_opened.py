@@ -88,8 +88,32 @@ def test_what_the_calls_ask() -> None:
     assert asked(handle.synchronize(0, 5)).timeout_ns == 5
     assert asked(handle.synchronize(3, 5)) == ("saCkptCheckpointSynchronize", Kind.SYNCHRONIZE, b"\x90", 3)
     assert unpack_body(asked(handle.write([("k", b"1234567890", 99)])).body)[0][2] == 99
-    with refused(codes.INVALID_PARAM):
-        asked(handle.overwrite("k", bytes(11)))
+
+
+def test_a_size_above_the_limit_is_compared_once_more_with_that_of_the_service() -> None:
+    """Another program may have resized the checkpoint."""
+    calls: list[tuple[str, Callable[[CheckpointHandle, int], SafCall[Any]]]] = [
+        ("saCkptSectionOverwrite", lambda handle, size: handle.overwrite("k", bytes(size))),
+        ("saCkptCheckpointWrite", lambda handle, size: handle.write([("k", bytes(size), 0)])),
+        ("saCkptCheckpointRead", lambda handle, size: handle.read([("k", size, 0)])),
+        ("saCkptSectionCreate", lambda handle, size: handle.section_create("k", 9, bytes(size))),
+    ]
+    for name, make in calls:
+        handle = opened()
+        for size, limit in ((11, 20), (21, 10), (11, 10)):
+            call = make(handle, size)
+            assert next(call) == (name, Kind.STATUS, b"\x90", 0)
+            payload = [list(attributes(size=limit)), 0, 0, "a", [], 1, False]
+            if size > limit:
+                with refused(codes.INVALID_PARAM, name):
+                    call.send(payload)
+            else:
+                assert call.send(payload).kind in (Kind.UPDATE, Kind.READ)
+                assert next(make(handle, 20)).kind in (Kind.UPDATE, Kind.READ)
+        call = make(handle, 11)
+        next(call)
+        with refused(codes.INVALID_PARAM, name):
+            call.throw(error_of(codes.TRY_AGAIN))
 
 
 # -- iterations

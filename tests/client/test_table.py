@@ -14,6 +14,7 @@ from ckpt_client import CheckpointError, Table
 from ckpt_client.session.table_requests import Attributes
 from ckpt_protocol import codes
 from ckpt_protocol.constants import SA_TIME_END, SA_TIME_MAX
+from ckpt_protocol.limits import SECTION_BYTES_MAX
 from ckpt_protocol.messages import Kind
 
 __all__ = ["service", "start"]
@@ -214,11 +215,20 @@ def test_a_list_that_holds_no_pairs_is_refused(several: Any, table: Table) -> No
     refusal(codes.INVALID_PARAM, table.Write, several)
 
 
-def test_a_value_over_the_limit_is_refused_without_asking(table: Table, node: FakeNode) -> None:
+def test_a_value_over_the_limit_is_refused_by_the_service(table: Table) -> None:
+    """Only the service knows the limit: another program may have resized the checkpoint."""
     table.Write("k", bytes(1000))
-    asked = len(node.received)
     refusal(codes.INVALID_PARAM, table.Write, "k", bytes(1001))
-    refusal(codes.INVALID_PARAM, table.Write, {"k": "é" * 501})
+    error = refusal(codes.INVALID_PARAM, table.Write, [("j", "v"), ("k", "é" * 501)])
+    assert error.index == 1
+    assert table["k"] == bytes(1000)
+
+
+def test_a_value_over_the_limit_of_the_protocol_is_refused_without_asking(
+    table: Table, node: FakeNode
+) -> None:
+    asked = len(node.received)
+    refusal(codes.NO_RESOURCES, table.Write, "k", bytes(SECTION_BYTES_MAX + 1))
     assert len(node.received) == asked
 
 

@@ -74,6 +74,29 @@ def test_a_section_is_put_shown_got_and_deleted(cluster: LocalCluster, name: str
         assert len(table) == 0
 
 
+def test_a_checkpoint_is_resized(cluster: LocalCluster, name: str) -> None:
+    with Table(name, 10, 1000, 32, address=cluster.address("a")) as table:
+        table.Write({str(number): "v" for number in range(10)})
+        ended = ckptctl(cluster, "resize", name, "--max-sections", "2,000")
+        assert ended.returncode == 2
+        assert ckptctl(cluster, "resize", name).returncode == 2
+        ended = ckptctl(cluster, "resize", name, "--max-sections", "2000", "--max-section-id-size", "64")
+        assert (
+            ended.stdout.decode()
+            == f"{name}: up to 2,000 sections of up to 1000 B, with keys of up to 64 B\n"
+        )
+        table.Write({str(number): "v" for number in range(10, 50)})
+        refused = ckptctl(cluster, "resize", name, "--max-sections", "49")
+        assert (refused.returncode, refused.stdout) == (1, b"")
+        assert b"there are 50 sections" in refused.stderr and b"SA_AIS_ERR_NO_SPACE" in refused.stderr
+        ended = ckptctl(cluster, "resize", name, "--max-section-size", "100", "--json")
+        assert json.loads(ended.stdout)["attributes"]["section_bytes_max"] == 100
+        shown = json.loads(ckptctl(cluster, "show", name, "--json").stdout)
+        assert shown["attributes"]["sections_max"] == 2000
+        listed = json.loads(ckptctl(cluster, "ls", "--json").stdout)
+        assert [row["attributes"]["section_bytes_max"] for row in listed if row["name"] == name] == [100]
+
+
 @pytest.mark.extended
 def test_a_key_of_any_bytes_can_be_typed(cluster: LocalCluster, name: str) -> None:
     with Table(name, 10, 1000, 32, address=cluster.address("a")) as table:

@@ -148,7 +148,7 @@ class TableCheckpoint:
         if self._opened_once is None:
             from ckpt_client.saf.checkpoint_handle import CheckpointHandle
 
-            name, open_flags, _ = self._opening
+            name, open_flags, *_ = self._opening
             self._opened_once = CheckpointHandle(name, open_flags, 0, self._attributes, False)
         return self._opened_once
 

@@ -93,6 +93,8 @@ class AsyncTableDriver:
         """Open the checkpoint as the program did at first."""
         limit = TimeLimit(None, timeout_ns)
         await drive_async(self._operations.open(), self._carry_out, limit)
+        if self._operations.resized_text:
+            self._connection.notices.tell(self._operations.resized_text)
 
     async def _reopened_handle(self, limit: TimeLimit, lost: int = 0) -> int:
         """Return the table's handle; first open the checkpoint again if there is none or it is `lost`.

@@ -77,7 +77,7 @@ class OpenCheckpoint:
         """The time-out of a call to which the program gives none."""
 
         self.attributes: Attributes
-        """The creation attributes in force, once it was opened."""
+        """The attributes in force, once it was opened, as an answer showed them last."""
 
         self.handle = 0
         """0 while it is not open."""

@@ -10,7 +10,8 @@ One write and one read are what programs do most. They are one request, and have
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from ckpt_client.checkpoint.open_checkpoint import OpenCheckpoint, TableStep, is_missing, logger
+from ckpt_client.checkpoint.open_checkpoint import TableStep, is_missing, logger
+from ckpt_client.checkpoint.resizing import ResizableCheckpoint
 from ckpt_client.checkpoint.transactions import (
     Changes,
     Versioned,
@@ -31,7 +32,7 @@ from ckpt_protocol.messages import Kind
 Operation = Steps[TableStep, Result]
 
 
-class Operations(OpenCheckpoint):
+class Operations(ResizableCheckpoint):
     """The operations on one open checkpoint."""
 
     def __init__(self, name: Key, opening: OpenParameters, timeout_ns: int) -> None:
@@ -249,7 +250,9 @@ class Operations(OpenCheckpoint):
     def status(self) -> Operation[Status]:
         """Return the checkpoint's state."""
         try:
-            return table_requests.status_of((yield from self.ask(Kind.STATUS, table_requests.EMPTY_BODY)))
+            status = table_requests.status_of((yield from self.ask(Kind.STATUS, table_requests.EMPTY_BODY)))
+            self.attributes = status.attributes  # (Another program may have resized it.)
+            return status
         except SaAisError as error:
             raise self.failure("look at", error) from None
 

@@ -97,6 +97,8 @@ class TableDriver:
             drive(operations.open(), self._carry_out, TimeLimit(None, timeout_ns))
         except SaAisError as error:
             raise operations.failure("open", error) from None
+        if operations.resized_text:
+            self._connection.notices.tell(operations.resized_text)
         self._keep()
 
     def _reopened_handle(self, limit: TimeLimit, lost: int = 0) -> int:

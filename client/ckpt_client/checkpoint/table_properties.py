@@ -32,7 +32,7 @@ class TableProperties(TableDriver):
 
     @property
     def attributes(self) -> Attributes:
-        """The creation attributes in force."""
+        """The attributes in force, as this table's open, last `status` or last `resize` showed them."""
         return self._operations.attributes
 
     @property

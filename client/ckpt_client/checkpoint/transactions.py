@@ -91,7 +91,7 @@ class Changes:
 
     def put(self, key: Key, value: Value, expiration_ns: int | None) -> None:
         """Add: this section has this content."""
-        name, content = section_id(self.attributes, key), content_of(self.attributes, value)
+        name, content = section_id(self.attributes, key), content_of(value)
         check_expiration(expiration_ns)
         self.ops.append([Op.PUT, name, content, expiration_ns])
         self._add_bytes(len(name) + len(content))

@@ -7,16 +7,16 @@ tables do nothing but carry it out.
 The state is the handle's open flags, which alone decide what it may do (R8), and the attributes in force.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from ckpt_client.checkpoint.leadership_state import LeadershipState
 from ckpt_client.errors import SaAisError
 from ckpt_client.saf import saf_requests
 from ckpt_client.saf.answers import created_id, descriptor_of, page_of, values_of
-from ckpt_client.saf.saf_requests import SafRequest
+from ckpt_client.saf.saf_requests import BeyondLimit, SafRequest
 from ckpt_client.saf.types import CheckpointDescriptor, SectionDescriptor
-from ckpt_client.session.table_requests import Attributes
+from ckpt_client.session.table_requests import Attributes, status_of
 from ckpt_client.steps import Result, Steps
 from ckpt_protocol import codes
 from ckpt_protocol.body_codec import pack_body
@@ -117,12 +117,29 @@ class CheckpointHandle:
         self.check(call, READ if self.new else 0)
         return descriptor_of((yield SafRequest(call, Kind.STATUS)))
 
+    def _within_limit(self, make: Callable[[int], SafRequest]) -> SafCall[SafRequest]:
+        """Return the request that is made of `maxSectionSize`. If it is too large, learn that anew, once.
+
+        Another program may have resized the checkpoint.
+        """
+        try:
+            return make(self._size_max)
+        except BeyondLimit as error:
+            refusal = error
+        try:
+            status = status_of((yield SafRequest(refusal.call, Kind.STATUS)))
+        except SaAisError:
+            raise refusal from None
+        self._size_max = status.attributes.section_bytes_max
+        return make(self._size_max)
+
     def section_create(self, section_id: Any, expiration_time: Any, initial_data: Any) -> SafCall[bytes]:
         """SectionCreate (R88 to R102). It returns the section's id."""
         self.check("saCkptSectionCreate", WRITE)
-        limit = self._size_max
-        payload = yield saf_requests.section_create(section_id, expiration_time, initial_data, limit)
-        return created_id(section_id, payload)
+        ask = yield from self._within_limit(
+            lambda size_max: saf_requests.section_create(section_id, expiration_time, initial_data, size_max)
+        )
+        return created_id(section_id, (yield ask))
 
     def section_delete(self, section_id: Any) -> SafCall[None]:
         """SectionDelete (R103)."""
@@ -137,17 +154,20 @@ class CheckpointHandle:
     def overwrite(self, section_id: Any, data: Any) -> SafCall[None]:
         """SectionOverwrite (R124, R125)."""
         self.check("saCkptSectionOverwrite", WRITE)
-        yield saf_requests.overwrite(section_id, data, self._size_max)
+        yield (
+            yield from self._within_limit(lambda size_max: saf_requests.overwrite(section_id, data, size_max))
+        )
 
     def write(self, io_vector: Any) -> SafCall[None]:
         """CheckpointWrite (R115 to R123)."""
         self.check("saCkptCheckpointWrite", WRITE)
-        yield saf_requests.write(io_vector, self._size_max)
+        yield (yield from self._within_limit(lambda size_max: saf_requests.write(io_vector, size_max)))
 
     def read(self, io_vector: Any) -> SafCall[list[bytes]]:
         """CheckpointRead (R126 to R133)."""
         self.check("saCkptCheckpointRead", READ)
-        return values_of((yield saf_requests.read(io_vector, self._size_max)))
+        ask = yield from self._within_limit(lambda size_max: saf_requests.read(io_vector, size_max))
+        return values_of((yield ask))
 
     def synchronize(self, timeout_ns: Any, default_ns: int) -> SafCall[None]:
         """CheckpointSynchronize (R134 to R140)."""

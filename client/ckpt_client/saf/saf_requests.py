@@ -9,7 +9,7 @@ from functools import wraps
 from operator import index as as_integer
 from typing import Any, Final, NamedTuple, ParamSpec, TypeVar
 
-from ckpt_client.errors import SaAisError, error_of
+from ckpt_client.errors import SaAisErrInvalidParam, SaAisError, error_of
 from ckpt_client.saf.types import CheckpointCreationAttributes
 from ckpt_client.session.table_requests import EMPTY_BODY, NO_LIMIT_NS, checkpoint_name, refuse, update_body
 from ckpt_protocol import codes
@@ -71,6 +71,10 @@ def named_error(call: str, code: int, text: str) -> SaAisError:
     error = error_of(code, text)
     error.call = call
     return error
+
+
+class BeyondLimit(SaAisErrInvalidParam):
+    """INVALID_PARAM: more than `maxSectionSize` was when the client last heard of it."""
 
 
 # -- arguments
@@ -209,7 +213,8 @@ def read(io_vector: Any, size_max: int) -> SafRequest:
         encoded = as_section_id(section_id, index)
         first = as_number(offset, "an offset", index)
         if size is not None and first + as_number(size, "a size", index) > size_max:
-            refuse(codes.INVALID_PARAM, f"offset and size exceed maxSectionSize {size_max}", index)
+            text = f"offset and size exceed maxSectionSize {size_max}"
+            raise BeyondLimit(codes.INVALID_PARAM, text, index)
         elements.append([encoded, first, size])
     return SafRequest("saCkptCheckpointRead", Kind.READ, pack_body(elements))
 
@@ -252,7 +257,8 @@ def _elements(io_vector: Any) -> list[tuple[Any, Any, Any]]:
 def _content(given: Any, size_max: int, index: int = -1) -> bytes:
     content = as_bytes(given, "data", index)
     if len(content) > size_max:
-        refuse(codes.INVALID_PARAM, f"{len(content)} bytes exceed maxSectionSize {size_max}", index)
+        text = f"{len(content)} bytes exceed maxSectionSize {size_max}"
+        raise BeyondLimit(codes.INVALID_PARAM, text, index)
     if len(content) > SECTION_BYTES_MAX:
         refuse(
             codes.NO_RESOURCES,

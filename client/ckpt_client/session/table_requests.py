@@ -59,6 +59,8 @@ class OpenParameters(NamedTuple):
     name: bytes
     open_flags: int
     attributes: Attributes | None
+    grow: bool = False
+    """The checkpoint may exist with smaller limits, and is resized then."""
 
     @property
     def writable(self) -> bool:
@@ -69,7 +71,7 @@ class OpenParameters(NamedTuple):
     def body(self) -> bytes:
         """The body of OPEN. Retention is compared: `Table` speaks version B.1.1 of the interface."""
         wanted = None if self.attributes is None else list(self.attributes)
-        return pack_body([self.name, self.open_flags, wanted, True])
+        return pack_body([self.name, self.open_flags, wanted, True, *([True] if self.grow else [])])
 
     @property
     def again(self) -> bytes:
@@ -158,14 +160,21 @@ def open_parameters(
     flags: int,
     retention_ms: int,
     read_only: bool,
+    grow: bool = False,
 ) -> OpenParameters:
     """Return how to open a checkpoint: with all three limits create it if missing, with none it must exist.
+
+    With `grow`, one that exists with smaller limits is resized.
 
     Raises: SaAisError INVALID_PARAM, TOO_BIG.
     """
     encoded = checkpoint_name(name)
+    if type(grow) is not bool:
+        refuse(codes.INVALID_PARAM, f"grow must be True or False, not {grow!r}")
     limits = (sections_max, section_bytes_max, section_id_bytes_max)
     if limits == (None, None, None):
+        if grow:
+            refuse(codes.INVALID_PARAM, "to grow a checkpoint, give all three limits")
         open_flags = SA_CKPT_CHECKPOINT_READ | (0 if read_only else SA_CKPT_CHECKPOINT_WRITE)
         return OpenParameters(encoded, open_flags, None)
     if read_only:
@@ -183,7 +192,7 @@ def open_parameters(
         flags, checkpoint_size, retention_ns, sections_max, section_bytes_max, section_id_bytes_max
     )
     open_flags = SA_CKPT_CHECKPOINT_CREATE | SA_CKPT_CHECKPOINT_READ | SA_CKPT_CHECKPOINT_WRITE
-    return OpenParameters(encoded, open_flags, attributes)
+    return OpenParameters(encoded, open_flags, attributes, grow)
 
 
 def section_id(attributes: Attributes, key: Key) -> bytes:
@@ -199,8 +208,11 @@ def section_id(attributes: Attributes, key: Key) -> bytes:
     return encoded
 
 
-def content_of(attributes: Attributes, value: Value) -> Bytes:
-    """Return the content that a value stands for. Raises: SaAisError INVALID_PARAM, NO_RESOURCES."""
+def content_of(value: Value) -> Bytes:
+    """Return the content that a value stands for. Raises: SaAisError INVALID_PARAM, NO_RESOURCES.
+
+    Only the service compares its size with `maxSectionSize`: another program may have resized the checkpoint.
+    """
     content: Bytes
     if type(value) is bytes:
         content = value
@@ -209,9 +221,6 @@ def content_of(attributes: Attributes, value: Value) -> Bytes:
             content = value.encode() if isinstance(value, str) else memoryview(value).tobytes()
         except (TypeError, ValueError):
             refuse(codes.INVALID_PARAM, f"a value must be text or bytes, not a {type(value).__name__}")
-    if len(content) > attributes.section_bytes_max:
-        limit = attributes.section_bytes_max
-        refuse(codes.INVALID_PARAM, f"a value of {len(content)} bytes exceeds maxSectionSize {limit}")
     if len(content) > SECTION_BYTES_MAX:
         refuse(codes.NO_RESOURCES, f"a value of {len(content)} bytes exceeds {SECTION_BYTES_MAX} bytes")
     return content
@@ -241,8 +250,8 @@ def put_body(attributes: Attributes, key: Key, value: Value, expiration_ns: int 
     """UPDATE: set one section's content and size; create it if it is missing."""
     if type(key) is not bytes or attributes.sections_max == 1 or len(key) > SECTION_ID_BYTES_MAX:
         key = section_id(attributes, key)
-    if type(value) is not bytes or len(value) > min(attributes.section_bytes_max, SECTION_BYTES_MAX):
-        value = content_of(attributes, value)
+    if type(value) is not bytes or len(value) > SECTION_BYTES_MAX:
+        value = content_of(value)
     if expiration_ns is not None:
         check_expiration(expiration_ns)
     return pack_body([[Op.PUT, key, value, expiration_ns]])  # One section with its id always fits.
@@ -279,7 +288,7 @@ def patch_body(
     ops: list[list[Any]] = []
     total_bytes = 0
     for key, value in pairs:
-        name, content = section_id(attributes, key), content_of(attributes, value)
+        name, content = section_id(attributes, key), content_of(value)
         total_bytes += len(name) + len(content)
         ops.append([Op.PATCH, name, 0, content, expiration_ns])
     check_call_bytes(total_bytes)

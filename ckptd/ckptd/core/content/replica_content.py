@@ -345,7 +345,8 @@ class ReplicaContent(ABC):
         for index, element in enumerate(elements):
             section_id, offset, size = element[0], element[1], element[2]
             if size is not None and offset + size > limit:
-                raise RequestError(codes.INVALID_PARAM, "an id, offset or size is out of range", index)
+                text = f"offset {offset} and size {size} exceed maxSectionSize, which is {limit}"
+                raise RequestError(codes.INVALID_PARAM, text, index)
             section = get(section_id)
             if section is None:
                 raise RequestError(codes.NOT_EXIST, f"there is no section {section_id[:32]!r}", index)

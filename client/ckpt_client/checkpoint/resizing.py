@@ -1,0 +1,58 @@
+"""The part of an open checkpoint that changes its limits."""
+
+import contextlib
+from typing import Any
+
+from ckpt_client.checkpoint.open_checkpoint import OpenCheckpoint, TableStep, lacks_active
+from ckpt_client.errors import SaAisError
+from ckpt_client.session import resize_requests, table_requests
+from ckpt_client.session.resize_requests import Limits, limits_of
+from ckpt_client.steps import Request, Steps
+from ckpt_protocol.body_codec import pack_body
+from ckpt_protocol.messages import Kind
+
+
+class ResizableCheckpoint(OpenCheckpoint):
+    """An open checkpoint that can be resized, and that grows when it is opened if the program wants that."""
+
+    def resize(self, limits: Limits) -> Steps[TableStep, None]:
+        """Change the limits; None leaves one as it is."""
+        try:
+            payload = yield from self.ask(Kind.UPDATE, resize_requests.resize_body(limits, at_least=False))
+            self.attributes = resize_requests.resized(self.attributes, payload)
+        except SaAisError as error:
+            raise self.failure("resize", error) from None
+
+    @property
+    def resized_text(self) -> str:
+        """What to log after the open: the limits in force are others than those of the program; "" if not."""
+        opening = self.opening
+        asked = None if opening.grow else opening.attributes
+        return resize_requests.resized_text(opening.name, asked, self.attributes)
+
+    def open(self) -> Steps[Request, None]:
+        """Open the checkpoint as the program did at first."""
+        yield from super().open()
+        wanted = self.opening.attributes
+        if not self.opening.grow or wanted is None:
+            return
+        in_force = limits_of(self.attributes)
+        if all(now >= asked for now, asked in zip(in_force, limits_of(wanted), strict=True)):
+            return
+        try:
+            payload = yield from self._grow(resize_requests.resize_body(limits_of(wanted), at_least=True))
+        except BaseException:
+            handle, self.handle, self.creation_id = self.handle, 0, 0
+            with contextlib.suppress(SaAisError):
+                yield Kind.CLOSE, handle, table_requests.EMPTY_BODY
+            raise
+        self.attributes = resize_requests.resized(self.attributes, payload)
+
+    def _grow(self, body: bytes) -> Steps[Request, Any]:
+        try:
+            return (yield Kind.UPDATE, self.handle, body)
+        except SaAisError as error:
+            if not lacks_active(error) or not self.may_activate():
+                raise
+        yield Kind.ACTIVE_SET, self.handle, pack_body([True])
+        return (yield Kind.UPDATE, self.handle, body)
