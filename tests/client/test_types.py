@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,14 @@ def test_a_mistake_that_is_not_found_and_an_error_elsewhere_are_both_reported(ch
     elsewhere = {**wanted, (SAMPLE.name, 1): {"misc"}}
     assert differences(elsewhere, wanted) == [f"{SAMPLE.name}:1: expected nothing, found misc"]
     assert "found another" in differences({**wanted, first: {"another"}}, wanted)[0]
+
+
+def test_every_package_that_programs_import_says_that_it_has_types() -> None:
+    """Without `py.typed`, a type checker takes everything in an installed package for Any."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    packages = settings["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    untyped = [each for each in packages if not (ROOT / each / "py.typed").exists()]
+    assert untyped == ["client/ckptctl"], "which is a command only"
 
 
 def test_every_mistake_has_its_comment() -> None:
