@@ -15,7 +15,7 @@ from typing import Final
 
 from bench.load.recorded import RecordedAsyncTable, RecordedTable, Recorder
 from ckpt_client import AsyncTable, CheckpointError, Connection, SaAisError, Table
-from ckpt_client.session.table_requests import open_parameters
+from ckpt_client.requests.table_requests import open_parameters
 from ckpt_protocol import codes
 from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.constants import SA_TIME_END, SA_TIME_MAX

@@ -2,8 +2,8 @@
 
 from typing import Final
 
+from ckpt_client.asp.table import Table
 from ckpt_client.errors import CheckpointError
-from ckpt_client.table import Table
 from ckpt_protocol import constants
 from ckpt_protocol.constants import *  # noqa: F403
 

@@ -7,6 +7,7 @@ needs the standard library and msgpack, nothing else.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from ckpt_client import codecs
 from ckpt_client.checkpoint.open_checkpoint import Counts
 from ckpt_client.checkpoint.transactions import AsyncTransaction, Transaction, Versioned
 from ckpt_client.errors import (
@@ -15,11 +16,12 @@ from ckpt_client.errors import (
     Error,
     LeadershipLost,
     SaAisError,
+    UndecodableValue,
     VersionConflict,
 )
 from ckpt_client.io.blocking_connection import Connection
 from ckpt_client.leadership.leaders import Leader, LeadershipHistory, PastLeader, WaitingProgram
-from ckpt_client.session.table_requests import Attributes, SectionDescriptor, Status
+from ckpt_client.requests.table_requests import Attributes, SectionDescriptor, Status
 from ckpt_client.table import Table
 from ckpt_protocol.codes import SaAisErrorT
 from ckpt_protocol.constants import (
@@ -94,9 +96,11 @@ __all__ = [
     "TrackCallback",
     "Tracking",
     "Transaction",
+    "UndecodableValue",
     "VersionConflict",
     "Versioned",
     "WaitingProgram",
+    "codecs",
 ]
 
 # Most of these modules import asyncio, which takes longer than all the rest. A program that only blocks needs

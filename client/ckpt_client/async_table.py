@@ -4,51 +4,51 @@ All tables of an event loop that name the same addresses share one connection.
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, ClassVar, Self, overload
 
-from ckpt_client.checkpoint.tracking import OneByOne, OwnUpdates, SectionChange, track
-from ckpt_client.checkpoint.transactions import AsyncTransaction, Changes, Versioned
+from ckpt_client.checkpoint.following import Following, Opening
+from ckpt_client.checkpoint.tracking import OneByOne, SectionChange, track
+from ckpt_client.checkpoint.transactions import AsyncTransaction, Versioned
+from ckpt_client.codecs import Codec, V
 from ckpt_client.errors import CheckpointError, SaAisError
 from ckpt_client.io.aio_connection import AsyncConnection
 from ckpt_client.io.blocking_connection import DETACH_NS
 from ckpt_client.io.time_limit import TimeLimit
 from ckpt_client.leadership.async_table_leading import AsyncLeadingTable
-from ckpt_client.session import table_requests
-from ckpt_client.session.table_requests import (
-    Attributes,
-    Key,
-    OpenParameters,
-    SectionDescriptor,
-    Status,
-    Value,
-)
+from ckpt_client.requests import table_requests
+from ckpt_client.requests.table_requests import Attributes, Key, OpenParameters, Status, Value
 from ckpt_protocol.constants import SA_CKPT_WR_ALL_REPLICAS, SA_TIME_MAX
-from ckpt_protocol.messages import Kind
 
 logger = logging.getLogger("aspCheckpoint")
 
 
-class AsyncTable(AsyncLeadingTable):
+class AsyncTable(AsyncLeadingTable[V]):
     """A checkpoint, for asyncio. Each call means what it means in `Table`.
 
-    Open one with `await AsyncTable.open(...)`. Many tasks may use one table at once; their requests are sent
-    together. Cancelling a call gives up its answer and affects nothing else; you then do not know whether a
-    write was done.
+    Open one with `async with AsyncTable.open(...) as table:` or `await AsyncTable.open(...)`. Many tasks may
+    use one table at once; their requests are sent together. Cancelling a call gives up its answer and affects
+    nothing else; you then do not know whether a write was done.
 
     Raises: CheckpointError, in every method.
     """
 
     default_auto_activate: ClassVar[bool] = True
 
-    def __init__(self, connection: AsyncConnection, opening: OpenParameters, timeout_ns: int) -> None:
+    def __init__(
+        self,
+        connection: AsyncConnection,
+        opening: OpenParameters,
+        timeout_ns: int,
+        codec: Codec[V] | None = None,
+    ) -> None:
         """For `open` only."""
-        super().__init__(connection, opening, timeout_ns)
+        super().__init__(connection, opening, timeout_ns, codec)
         self._operations.auto_activate = self.default_auto_activate
 
     @classmethod
-    async def open(
+    def open(
         cls,
         name: Key,
         max_sections: int | None = None,
@@ -64,19 +64,29 @@ class AsyncTable(AsyncLeadingTable):
         follow_active: bool | None = None,
         timeout: float | None = table_requests.TIMEOUT_S,
         grow: bool = False,
-    ) -> Self:
-        """Open a checkpoint. If it is missing and the three limits are given, create it.
+        codec: Codec[V] | None = None,
+    ) -> Opening["AsyncTable[V]"]:
+        """Open a checkpoint: `async with AsyncTable.open(…) as table:`, or `await AsyncTable.open(…)`.
 
-        The arguments are those of `Table`.
+        If it is missing and the three limits are given, create it. The arguments are those of `Table`.
         """
+        limits = (max_sections, max_section_size_bytes, max_section_id_size_bytes)
+        where = address, cluster, key, follow_active
+        parameters = name, *limits, flags, retention_ms, read_only, grow
+        return Opening(cls._opened(parameters, where, timeout, codec))
+
+    @classmethod
+    async def _opened(
+        cls, parameters: Any, where: Any, timeout: float | None, codec: Codec[V] | None
+    ) -> "AsyncTable[V]":
+        name = parameters[0]
         try:
             timeout_ns = table_requests.timeout_in_ns(timeout)
-            limits = (max_sections, max_section_size_bytes, max_section_id_size_bytes)
-            opening = table_requests.open_parameters(name, *limits, flags, retention_ms, read_only, grow)
-            connection = AsyncConnection.shared(address, cluster, key, follow_active)
+            opening = table_requests.open_parameters(*parameters)
+            connection = AsyncConnection.shared(*where)
         except SaAisError as error:
             raise CheckpointError(error, f"cannot open checkpoint {name!r}: {error.text}") from None
-        table = cls(connection, opening, timeout_ns)
+        table = cls(connection, opening, timeout_ns, codec)
         try:
             await table._open(timeout_ns)
         except BaseException as error:
@@ -90,7 +100,7 @@ class AsyncTable(AsyncLeadingTable):
 
     @property
     def section_expiration(self) -> int:
-        """When written sections expire if a call does not say: ns since 1970; SA_TIME_END: unchanged."""
+        """When written sections expire if a call does not say: ns since 1970; SA_TIME_END: never."""
         return self._operations.section_expiration
 
     @section_expiration.setter
@@ -146,160 +156,71 @@ class AsyncTable(AsyncLeadingTable):
         """The node that this table is connected to; "" while it has none."""
         return self._connection.node_id
 
-    # -- writing
-
-    @overload
-    async def write(
-        self, key: Key, value: Value, *, expiration: int | None = None, timeout: float | None = None
-    ) -> None: ...
-
-    @overload
-    async def write(
-        self,
-        key: Key,
-        value: Value,
-        *,
-        expiration: int | None = None,
-        timeout: float | None = None,
-        if_version: str,
-    ) -> str: ...
-
-    async def write(
-        self,
-        key: Key,
-        value: Value,
-        *,
-        expiration: int | None = None,
-        timeout: float | None = None,
-        if_version: str | None = None,
-    ) -> str | None:
-        """Set the content of one section; a missing section is created.
-
-        `expiration` is in ns since 1970. None takes `section_expiration`; if that is SA_TIME_END, an existing
-        section keeps its expiration. With `if_version` the section is written only if it has this version
-        (`get_versioned`), else VersionConflict; the call returns the new version.
-        """
-        operations = self._operations
-        if if_version is not None:
-            return await self._run(operations.write_if(key, value, expiration, if_version), timeout)
-        try:
-            await self._ask(Kind.UPDATE, operations.write_body(key, value, expiration), timeout)
-        except SaAisError as error:
-            raise operations.failure("write to", error) from None
-        return None
-
-    async def write_many(
-        self,
-        values: Mapping[Any, Value] | Iterable[tuple[Key, Value]],
-        *,
-        expiration: int | None = None,
-        timeout: float | None = None,
-    ) -> None:
-        """Write several sections as one atomic update; each keeps the tail of a longer old value.
-
-        So JSON or a pickle is spoiled if the old value was longer, and no error tells you. Write it with
-        `write`, which replaces the whole value, or make all values of a key equally long.
-        """
-        await self._run(self._operations.write_many(values, expiration), timeout)
-
-    async def delete(self, key: Key, timeout: float | None = None, *, if_version: str | None = None) -> None:
-        """Delete a section; a missing one is no error. With `max_sections` 1 this does nothing.
-
-        With `if_version` it is deleted only if it has this version (`get_versioned`), else VersionConflict.
-        """
-        if if_version is not None:
-            await self._run(self._operations.delete_if(key, if_version), timeout)
-            return
-        await self._run(self._operations.delete(key, missing_is_error=False), timeout)
-
     # -- conditional updates
 
-    async def get_versioned(self, key: Key, timeout: float | None = None) -> Versioned | None:
+    async def get_versioned(self, key: Key, timeout: float | None = None) -> Versioned[V] | None:
         """Return the value of a key with its version; None if there is no such section.
 
         `Table.get_versioned` says what a version is.
         """
         return await self._run(self._operations.get_versioned(key), timeout)
 
+    @overload
     async def add(
-        self, key: Key, value: Value, *, expiration: int | None = None, timeout: float | None = None
+        self: "AsyncTable[bytes]",
+        key: Key,
+        value: Value,
+        *,
+        expiration: int | None = None,
+        expires_in: float | None = None,
+        timeout: float | None = None,
+    ) -> str: ...
+
+    @overload
+    async def add(
+        self,
+        key: Key,
+        value: V,
+        *,
+        expiration: int | None = None,
+        expires_in: float | None = None,
+        timeout: float | None = None,
+    ) -> str: ...
+
+    async def add(
+        self,
+        key: Key,
+        value: Any,
+        *,
+        expiration: int | None = None,
+        expires_in: float | None = None,
+        timeout: float | None = None,
     ) -> str:
         """Create a section; return its version. CheckpointError EXIST if it exists."""
-        return await self._run(self._operations.add(key, value, expiration), timeout)
+        return await self._run(self._operations.add(key, value, expiration, expires_in), timeout)
 
     async def modify(
         self,
         key: Key,
-        function: Callable[[bytes | None], Value | None],
+        function: Callable[[V | None], V | None],
         *,
         expiration: int | None = None,
+        expires_in: float | None = None,
+        keep_expiry: bool = False,
         timeout: float | None = None,
-    ) -> Value | None:
+    ) -> V | None:
         """Replace the value of a key by `function(value)`, and return that, as `Table.modify` explains."""
-        return await self._run(self._operations.modify(key, function, expiration), timeout)
+        expiry = expiration, expires_in, keep_expiry
+        return await self._run(self._operations.modify(key, function, *expiry), timeout)
 
-    def transaction(self, timeout: float | None = None) -> AsyncTransaction:
+    def transaction(self, timeout: float | None = None) -> AsyncTransaction[V]:
         """Return a transaction: `async with table.transaction() as t:`, as `Table.transaction` explains."""
         operations = self._operations
-        return AsyncTransaction(
-            Changes(operations.attributes),
-            operations.failure,
-            operations.expiration_of,
-            lambda changes: self._run(operations.update(changes), timeout),
-        )
+        return AsyncTransaction(operations, lambda changes: self._run(operations.update(changes), timeout))
 
-    # -- reading
-
-    async def read(self, key: Key, timeout: float | None = None) -> bytes:
-        """Return the value of one key. If it is missing, raise a CheckpointError that is also a KeyError."""
-        operations = self._operations
-        try:
-            payload = await self._ask(Kind.READ, operations.read_body(key), timeout)
-            return table_requests.value_of(payload)
-        except SaAisError as error:
-            raise operations.failure("read from", error, key_error=True) from None
-
-    async def read_many(self, keys: Iterable[Key], timeout: float | None = None) -> list[bytes]:
-        """Return the values of several keys, all of the same moment."""
-        return await self._run(self._operations.read_many(keys), timeout)
-
-    async def get(self, key: Key, default: Any = None, timeout: float | None = None) -> Any:
-        """Return the value of a key, or `default` if there is no such section."""
-        return await self._run(self._operations.get(key, default), timeout)
-
-    async def contains(self, key: Key, timeout: float | None = None) -> bool:
-        """Return True if there is a section with this key."""
-        return await self._run(self._operations.contains(key), timeout)
-
-    async def read_all(self, timeout: float | None = None) -> dict[bytes, bytes]:
-        """Return every section, as a dict; read in pages, which share the time-out."""
-        return await self._run(self._operations.read_all(), timeout)
-
-    async def items(self, timeout: float | None = None) -> AsyncIterator[tuple[bytes, bytes]]:
-        """Iterate over every (key, value), in the order of the keys; in pages, as `Table.items` explains."""
-        async for section in self.sections(True, timeout):
-            yield self._operations.item(section)
-
-    async def keys(self, timeout: float | None = None) -> AsyncIterator[bytes]:
-        """Iterate over every key, in order; in pages, like `items`."""
-        async for section in self.sections(False, timeout):
-            yield section.section_id
-
-    async def values(self, timeout: float | None = None) -> AsyncIterator[bytes]:
-        """Iterate over every value, in the order of the keys; in pages, like `items`."""
-        async for _, value in self.items(timeout):
-            yield value
-
-    async def sections(
-        self, with_values: bool = False, timeout: float | None = None
-    ) -> AsyncIterator[SectionDescriptor]:
-        """Iterate over every section: size, state, times and, if asked for, value; in pages, like `items`."""
-        for page in self._operations.pages(with_values):
-            for section in await self._run(page, timeout):
-                yield section
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self.keys()
+    def batch(self, timeout: float | None = None) -> AsyncTransaction[V]:
+        """Return a transaction without conditions: many puts and deletes that are one atomic update."""
+        return self.transaction(timeout)
 
     # -- replicas
 
@@ -338,19 +259,26 @@ class AsyncTable(AsyncLeadingTable):
         """Return the checkpoint's state: sections, memory, replicas, opens."""
         return await self._run(self._operations.status(), timeout)
 
-    async def track(self) -> AsyncIterator[SectionChange]:
-        """Return an iterator over every change from now on, in order; see `SectionChange`.
+    def track(
+        self, *, key: Key | None = None, prefix: Key | None = None, values: bool = False
+    ) -> Following[SectionChange[V]]:
+        """Return an iterator over every change from now on, in order: `async for change in table.track():`.
 
-        Changes made by this table are left out. Tracking has begun when this returns: what you read after
-        that is never older than the position from which changes are reported. No change is missed when the
-        session moves to another node or the connection is replaced. If the session has ended, RESUMED is
-        reported and then every section. If the checkpoint is gone, the iterator raises.
+        With `key`, `prefix` and `values` as `Table.track` explains. `await table.track()` begins at once:
+        what you read after that is never older than the position from which changes are reported. No change
+        is missed when the session moves to another node or the connection is replaced. If the session has
+        ended, RESUMED is reported and then every section. If the checkpoint is gone, the iterator raises.
         """
-        if self._own is None:
-            self._own = OwnUpdates()
-        limit = TimeLimit(None, self._operations.timeout_ns)
-        feed = await self._begin_feed(limit)
-        return OneByOne(await track(feed.ask, limit, self._own, feed.fail, feed.reopen))
+        operations = self._operations
+
+        async def begin() -> OneByOne:
+            chosen = operations.chosen(key, prefix, values)
+            limit = TimeLimit(None, operations.timeout_ns)
+            feed = await self._begin_feed(limit)
+            decode = operations.decoded
+            return OneByOne(await track(feed.ask, limit, None, feed.fail, feed.reopen, chosen, decode))
+
+        return Following(begin())
 
     # -- closing
 

@@ -10,6 +10,7 @@
         Error                        ASP's misc.Error: .reasonStr .errCode .errContext
             CheckpointError          what Table and AsyncTable raise: .aspErrorCode (the SaAisError) .text
                 CheckpointKeyError   also a KeyError: table[key] and del table[key] of a missing key
+                UndecodableValue     FAILED_OPERATION: a typed table's codec cannot read a value
                 VersionConflict      a condition of an update does not hold: .key .version
                 LeadershipLost       ACCESS: the table leads no more, so it does not write
 
@@ -358,6 +359,19 @@ class CheckpointError(Error):
 
 class CheckpointKeyError(CheckpointError, KeyError):
     """`table[key]` or `del table[key]`: there is no such section."""
+
+
+class UndecodableValue(CheckpointError):
+    """FAILED_OPERATION: the table's codec cannot read the value of a section.
+
+    `key` is the section's id, `data` its content, `reason` what the codec said.
+    """
+
+    def __init__(self, aspErrorCode: SaAisError, text: str, key: bytes, data: bytes, reason: str) -> None:
+        super().__init__(aspErrorCode, text)
+        self.key = key
+        self.data = data
+        self.reason = reason
 
 
 class VersionConflict(CheckpointError):

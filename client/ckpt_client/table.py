@@ -3,34 +3,27 @@
 The names in CamelCase are ASP's. The others are those of a Python mapping, and a few of our own.
 """
 
-import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Self, overload
 
-from ckpt_client.checkpoint.open_checkpoint import is_missing
 from ckpt_client.checkpoint.operations import Operations
-from ckpt_client.checkpoint.transactions import Changes, Transaction, Versioned
+from ckpt_client.checkpoint.transactions import Transaction, Versioned
+from ckpt_client.codecs import Codec, V
 from ckpt_client.errors import CheckpointError, SaAisError
 from ckpt_client.io.blocking_connection import Connection
+from ckpt_client.io.time_limit import TimeLimit
 from ckpt_client.leadership.table_leading import LeadingTable
-from ckpt_client.session import table_requests
-from ckpt_client.session.table_requests import Key, SectionDescriptor, Status, Value
+from ckpt_client.requests import table_requests
+from ckpt_client.requests.table_requests import Key, Status, Value
 from ckpt_protocol.constants import SA_CKPT_WR_ALL_REPLICAS, SA_TIME_MAX
-from ckpt_protocol.messages import Kind
 
 if TYPE_CHECKING:
     from ckpt_client.checkpoint.tracking_thread import TrackCallback, Tracking
 
-logger = logging.getLogger("aspCheckpoint")
 
-_MISSING: Final[Any] = object()
-_UPDATE: Final = Kind.UPDATE
-_READ: Final = Kind.READ
-
-
-class Table(LeadingTable):
-    """A checkpoint: named sections of bytes that survive the loss of a node.
+class Table(LeadingTable[V]):
+    """A checkpoint: named sections of bytes that survive the loss of a node, as a mapping.
 
     If you give the three limits (number of sections, bytes of a section, bytes of a section's id), a missing
     checkpoint is created; without them it must exist. Each limit has two names, which mean the same: that of
@@ -53,7 +46,9 @@ class Table(LeadingTable):
     then keeps the sessions of such tables alive.
 
     Keys are text (as UTF-8) or bytes, and come back as bytes. If the checkpoint has only one section, every
-    key names that section. You may use a table from several threads, and after a fork.
+    key names that section. With a `codec` (see `codecs`) the values are of its type:
+    `Table[Order]("orders", 100, 4096, 32, codec=codecs.json)`. You may use a table from several threads, and
+    after a fork.
 
     Raises: CheckpointError, here and in every method; its `aspErrorCode` is the SaAisError.
     Source: ASP's aspCheckpoint.Table; saCkptCheckpointOpen.
@@ -83,6 +78,7 @@ class Table(LeadingTable):
         timeout: float | None = table_requests.TIMEOUT_S,
         keep_alive: bool = False,
         grow: bool = False,
+        codec: Codec[V] | None = None,
     ) -> None:
         self.ckptName = name
         try:
@@ -103,7 +99,7 @@ class Table(LeadingTable):
             connection = _connection_class(keep_alive)(*self._endpoint, self._waits)
         except SaAisError as error:
             raise CheckpointError(error, f"cannot open checkpoint {name!r}: {error.text}") from None
-        super().__init__(Operations(name, opening, timeout_ns), connection, keep_alive)
+        super().__init__(Operations(name, opening, timeout_ns, codec), connection, keep_alive)
         self._operations.auto_activate = self._auto_activate
         self.tryAgainDelayMs = 250
         try:
@@ -113,85 +109,9 @@ class Table(LeadingTable):
             self._connection.leave()  # Without waiting for an answer: that would exceed the call's time-out.
             raise
 
-    # -- writing
-
-    @overload
-    def Write(
-        self, key: Key, data: Value, *, expiration: int | None = None, timeout: float | None = None
-    ) -> None: ...
-
-    @overload
-    def Write(
-        self,
-        key: Key,
-        data: Value,
-        *,
-        expiration: int | None = None,
-        timeout: float | None = None,
-        if_version: str,
-    ) -> str: ...
-
-    @overload
-    def Write(
-        self,
-        key: Mapping[Any, Value] | Iterable[tuple[Key, Value]],
-        *,
-        expiration: int | None = None,
-        timeout: float | None = None,
-    ) -> None: ...
-
-    def Write(
-        self,
-        key: Any,
-        data: Any = _MISSING,
-        *,
-        expiration: int | None = None,
-        timeout: float | None = None,
-        if_version: str | None = None,
-    ) -> str | None:
-        """`Write({key: data})` keeps the tail of a longer old value; `Write(key, data)` replaces all of it.
-
-        So JSON or a pickle that you write in a mapping, or in a list of (key, data), is spoiled if the old
-        value was longer, and no error tells you. Write it with `table[key] = data` or `Write(key, data)`, or
-        make all values of a key equally long.
-
-        `Write(key, data)` gives one section exactly this content. A mapping or a list writes several
-        sections from their beginning and shortens none; all of it is one atomic update. Missing sections are
-        created. `expiration` is the time (ns since 1970) at which the sections expire. None takes
-        `sectionExpiration`; if that is SA_TIME_END, existing sections keep their expiration.
-
-        With `if_version`, one section is written only if it has this version (`get_versioned`), else
-        VersionConflict; the call returns the new version.
-
-        Source: saCkptSectionOverwrite, saCkptCheckpointWrite, saCkptSectionCreate.
-        """
-        operations = self._operations
-        if if_version is not None:
-            return self._run(operations.write_if(key, data, expiration, if_version), timeout)
-        if data is _MISSING:
-            self._run(operations.write_many(key, expiration), timeout)
-            return None
-        try:
-            self._ask(_UPDATE, operations.write_body(key, data, expiration), timeout)
-        except SaAisError as error:
-            raise operations.failure("write to", error) from None
-        return None
-
-    def Delete(self, key: Key, timeout: float | None = None, *, if_version: str | None = None) -> None:
-        """Delete a section; a missing one is no error. With `maxSections` 1 this does nothing.
-
-        With `if_version` it is deleted only if it has this version (`get_versioned`), else VersionConflict.
-
-        Source: saCkptSectionDelete.
-        """
-        if if_version is not None:
-            self._run(self._operations.delete_if(key, if_version), timeout)
-            return
-        self._run(self._operations.delete(key, missing_is_error=False), timeout)
-
     # -- conditional updates
 
-    def get_versioned(self, key: Key, timeout: float | None = None) -> Versioned | None:
+    def get_versioned(self, key: Key, timeout: float | None = None) -> Versioned[V] | None:
         """Return the value of a key with its version; None if there is no such section.
 
         The version is opaque text. No other value of this key ever has it, also after the checkpoint was
@@ -199,141 +119,77 @@ class Table(LeadingTable):
         """
         return self._run(self._operations.get_versioned(key), timeout)
 
+    @overload
     def add(
-        self, key: Key, data: Value, *, expiration: int | None = None, timeout: float | None = None
+        self: "Table[bytes]",
+        key: Key,
+        data: Value,
+        *,
+        expiration: int | None = None,
+        expires_in: float | None = None,
+        timeout: float | None = None,
+    ) -> str: ...
+
+    @overload
+    def add(
+        self,
+        key: Key,
+        data: V,
+        *,
+        expiration: int | None = None,
+        expires_in: float | None = None,
+        timeout: float | None = None,
+    ) -> str: ...
+
+    def add(
+        self,
+        key: Key,
+        data: Any,
+        *,
+        expiration: int | None = None,
+        expires_in: float | None = None,
+        timeout: float | None = None,
     ) -> str:
         """Create a section; return its version. CheckpointError EXIST if it exists.
 
         Source: saCkptSectionCreate.
         """
-        return self._run(self._operations.add(key, data, expiration), timeout)
+        return self._run(self._operations.add(key, data, expiration, expires_in), timeout)
 
     def modify(
         self,
         key: Key,
-        function: Callable[[bytes | None], Value | None],
+        function: Callable[[V | None], V | None],
         *,
         expiration: int | None = None,
+        expires_in: float | None = None,
+        keep_expiry: bool = False,
         timeout: float | None = None,
-    ) -> Value | None:
+    ) -> V | None:
         """Replace the value of a key by `function(value)`, and return that; no other write comes between.
 
         The function gets None if there is no such section, and returns None to delete it. If another program
         writes the section in the meantime, the function is called again with the newer value.
         """
-        return self._run(self._operations.modify(key, function, expiration), timeout)
+        expiry = expiration, expires_in, keep_expiry
+        return self._run(self._operations.modify(key, function, *expiry), timeout)
 
-    def transaction(self, timeout: float | None = None) -> Transaction:
+    def transaction(self, timeout: float | None = None) -> Transaction[V]:
         """Return a transaction: `with table.transaction() as t:`, one atomic update at the end of the block.
 
             t.require("balance:a", version)       # also require_absent(key), require_present(key)
             t["balance:a"] = b"10"                # replaces the value, or creates the section
-            del t["hold:17"]
+            t.delete("note")                      # a missing section is no error
+            del t["hold:17"]                      # a missing section is a CheckpointKeyError
 
         If a condition does not hold, the end of the block raises VersionConflict, and nothing is done.
         """
         operations = self._operations
-        return Transaction(
-            Changes(operations.attributes),
-            operations.failure,
-            operations.expiration_of,
-            lambda changes: self._run(operations.update(changes), timeout),
-        )
+        return Transaction(operations, lambda changes: self._run(operations.update(changes), timeout))
 
-    # -- reading
-
-    def Read(self, keys: Any, timeout: float | None = None) -> Any:
-        """Return the value of one key (`Read(key)`, `Read([key])`), or a list of the values of several keys.
-
-        The values of several keys are all of the same moment.
-
-        Source: saCkptCheckpointRead.
-        """
-        if not table_requests.is_single_key(keys):
-            return table_requests.values_or_value(self.read_many(keys, timeout))
-        try:
-            return self._read_one(keys, timeout)
-        except SaAisError as error:
-            raise self._operations.failure("read from", error) from None
-
-    def read_many(self, keys: Iterable[Key], timeout: float | None = None) -> list[bytes]:
-        """Return the values of several keys, all of the same moment."""
-        return self._run(self._operations.read_many(keys), timeout)
-
-    def _read_one(self, key: Key, timeout: float | None) -> bytes:
-        body = self._operations.read_body(key)
-        return table_requests.value_of(self._ask(_READ, body, timeout))
-
-    def read_all(self, timeout: float | None = None) -> dict[bytes, bytes]:
-        """Return every section, as a dict. See `items` for sections that are written at the same time.
-
-        `timeout` holds for all pages together.
-        """
-        return self._run(self._operations.read_all(), timeout)
-
-    def items(self, timeout: float | None = None) -> Iterator[tuple[bytes, bytes]]:
-        """Iterate over every (key, value), in the order of the keys.
-
-        They are read in pages. A section that exists all the time comes once; one that is written, created or
-        deleted during the iteration comes as it is when its page is read. `timeout` holds for each page. A
-        corrupted section raises FAILED_OPERATION; `sections` returns those too.
-        """
-        for section in self.sections(True, timeout):
-            yield self._operations.item(section)
-
-    def keys(self, timeout: float | None = None) -> Iterator[bytes]:
-        """Iterate over every key, in order; in pages, like `items`."""
-        for section in self.sections(False, timeout):
-            yield section.section_id
-
-    def values(self, timeout: float | None = None) -> Iterator[bytes]:
-        """Iterate over every value, in the order of the keys; in pages, like `items`."""
-        for _, value in self.items(timeout):
-            yield value
-
-    def sections(
-        self, with_values: bool = False, timeout: float | None = None
-    ) -> Iterator[SectionDescriptor]:
-        """Iterate over every section: size, state, times and, if asked for, value; in pages, like `items`.
-
-        Source: saCkptSectionIterationNext.
-        """
-        for page in self._operations.pages(with_values):
-            yield from self._run(page, timeout)
-
-    def get(self, key: Key, default: Any = None, timeout: float | None = None) -> Any:
-        """Return the value of a key, or `default` if there is no such section."""
-        try:
-            return self._read_one(key, timeout)
-        except SaAisError as error:
-            if is_missing(error):
-                return default
-            raise self._operations.failure("read from", error) from None
-
-    def __getitem__(self, key: Key) -> bytes:
-        try:
-            return self._read_one(key, None)
-        except SaAisError as error:
-            raise self._operations.failure("read from", error, key_error=True) from None
-
-    def __setitem__(self, key: Key, value: Value) -> None:
-        self.Write(key, value)
-
-    def __delitem__(self, key: Key) -> None:
-        self._run(self._operations.delete(key, missing_is_error=True))
-
-    def __contains__(self, key: Key) -> bool:
-        return self._run(self._operations.contains(key))
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self.keys()
-
-    def __len__(self) -> int:
-        return self.status().sections
-
-    def __bool__(self) -> bool:
-        """A table is true even when it is empty."""
-        return True
+    def batch(self, timeout: float | None = None) -> Transaction[V]:
+        """Return a transaction without conditions: many puts and deletes that are one atomic update."""
+        return self.transaction(timeout)
 
     # -- replicas
 
@@ -386,8 +242,19 @@ class Table(LeadingTable):
         """
         return self._run(self._operations.status(), timeout)
 
-    def track(self, callback: "TrackCallback | None" = None) -> "Tracking":
+    def track(
+        self,
+        callback: "TrackCallback[V] | None" = None,
+        *,
+        key: Key | None = None,
+        prefix: Key | None = None,
+        values: bool = False,
+    ) -> "Tracking[V]":
         """Report every change from now on, to `callback(changes)` in a thread of its own, or to your loop.
+
+        With `key` or `prefix` only changes of that section, or of those whose ids begin so. With `values`
+        each change has the section's `value` after it, or a newer one, and changes of one section that come
+        together are reported once.
 
         Without a callback, iterate over the returned `Tracking`: it yields one `SectionChange` after the
         other. Call its `stop` when you have seen enough.
@@ -397,11 +264,18 @@ class Table(LeadingTable):
         the connection is replaced. If the session has ended, RESUMED is reported and then every section. If
         the checkpoint is gone, the callback receives ENDED, and the loop raises.
         """
-        from ckpt_client.checkpoint.tracking_thread import (
-            Tracking,  # This imports asyncio, which takes long.
-        )
+        from ckpt_client.checkpoint.tracking_thread import Tracking  # This imports asyncio, which takes long.
 
-        return self._start_feed(Tracking, callback)
+        operations = self._operations
+        chosen = operations.chosen(key, prefix, values)
+
+        def begin(
+            name: bytes, creation_id: int, callback: Any, where: Any, limit: TimeLimit, timeout_ns: int
+        ) -> "Tracking[V]":
+            decode = operations.decoded
+            return Tracking(name, creation_id, callback, where, limit, timeout_ns, chosen, decode)
+
+        return self._start_feed(begin, callback)
 
     # -- closing
 

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from ckpt_client.errors import SaAisError, error_of
 from ckpt_client.io.connecting import connect_socket, explain_failure
+from ckpt_client.requests.table_requests import raise_malformed
 from ckpt_client.session.address import Address
 from ckpt_client.session.endpoints import advice_on
-from ckpt_client.session.table_requests import raise_malformed
 from ckpt_protocol import codes
 from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.descriptions import (

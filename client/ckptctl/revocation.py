@@ -9,7 +9,7 @@ from ckpt_client.checkpoint.open_checkpoint import open_creation
 from ckpt_client.errors import error_of
 from ckpt_client.io.time_limit import TimeLimit
 from ckpt_client.leadership.leaders import LeadershipHistory
-from ckpt_client.session.table_requests import parse_open_answer
+from ckpt_client.requests.table_requests import parse_open_answer
 from ckpt_client.steps import Request, drive
 from ckpt_protocol import codes
 from ckpt_protocol.body_codec import pack_body

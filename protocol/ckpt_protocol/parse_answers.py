@@ -25,7 +25,7 @@ from ckpt_protocol.limits import (
     TEXT_BYTES_MAX,
     VERSION_BYTES,
 )
-from ckpt_protocol.messages import Kind, answer_ok
+from ckpt_protocol.messages import Change, Kind, answer_ok
 
 _OK_BODY: Final = answer_ok()
 
@@ -106,14 +106,22 @@ class Changed(NamedTuple):
     own_request: int
     value: bytes | None
 
+    @property
+    def is_gone(self) -> bool:
+        """Return True if the section does not exist after the change."""
+        return self.change in (Change.DELETED, Change.EXPIRED)
+
 
 class Changes(NamedTuple):
-    """TRACK's answer. `rows` None: look at all sections. `complete`: nothing came after `sequence` yet."""
+    """TRACK's answer. `rows` None: look at all sections. `complete`: nothing came after `sequence` yet.
+
+    `complete` is None if values were not asked for, or if the node's version does not know them.
+    """
 
     sequence: int
     rows: list[Changed] | None
     lineage: int
-    complete: bool
+    complete: bool | None
 
 
 class Page(NamedTuple):
@@ -322,7 +330,7 @@ def parse_changes(payload: object) -> Changes:
         whole(sequence, "a position", U64_MAX),
         None if rows is None else [_changed(fields) for fields in array(rows, "changes", SECTIONS_MAX)],
         whole(lineage, "a lineage", U64_MAX, -SIZE_MAX),
-        boolean(more[0], "whether an answer is complete") if more else False,
+        boolean(more[0], "whether an answer is complete") if more else None,
     )
 
 

@@ -235,6 +235,8 @@ class FakeService:
             old = sections.get(op[1])
             if old is None and op[0] == Op.DELETE:
                 raise Refusal(codes.NOT_EXIST, "no such section", index)
+            if old is None and op[0] == Op.REMOVE:
+                continue
             if old is None and len(sections) >= checkpoint.attributes[3]:
                 raise Refusal(codes.NO_SPACE, "the table is full", index)
             if op[0] in (Op.PUT, Op.PATCH):
@@ -242,7 +244,7 @@ class FakeService:
                 if len(content) > checkpoint.attributes[4]:
                     text = f"{len(content)} bytes exceed maxSectionSize, which is {checkpoint.attributes[4]}"
                     raise Refusal(codes.INVALID_PARAM, text, index)
-            if op[0] == Op.DELETE:
+            if op[0] in (Op.DELETE, Op.REMOVE):
                 del sections[op[1]]
             elif op[0] == Op.PUT:
                 sections[op[1]] = (op[2], op[3] or (old[1] if old else SA_TIME_END))

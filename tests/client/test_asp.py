@@ -122,7 +122,7 @@ def test_the_table_is_asps_only_when_it_is_asked_for(tmp_path: Path) -> None:
     command = [sys.executable, str(program)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout.splitlines() == [
-        "False True",
+        "False False",
         "AspTable True saCkptCheckpointWrite",
         "StrictTable True strict_write",
         "AspTable True saCkptCheckpointWrite",

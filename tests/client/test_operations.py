@@ -9,7 +9,7 @@ from ckpt_client import CheckpointError, CheckpointKeyError
 from ckpt_client.checkpoint.open_checkpoint import Reopen, TableStep
 from ckpt_client.checkpoint.operations import Operation, Operations
 from ckpt_client.errors import error_of
-from ckpt_client.session.table_requests import Attributes, ended, open_parameters
+from ckpt_client.requests.table_requests import Attributes, ended, open_parameters
 from ckpt_client.steps import Result, drive
 from ckpt_protocol import codes
 from ckpt_protocol.body_codec import unpack_body
@@ -61,7 +61,7 @@ def kinds(steps: list[TableStep]) -> list[Any]:
 def test_a_write_is_one_request(operations: Operations) -> None:
     outcome, steps = carry_out(operations.write_many({"k": "v"}, None), [None])
     assert outcome is None and kinds(steps) == [(Kind.UPDATE, 7)]
-    assert isinstance(steps[0], tuple) and unpack_body(steps[0][2])[0][:2] == [Op.PATCH, b"k"]
+    assert isinstance(steps[0], tuple) and unpack_body(steps[0][2])[0][:2] == [Op.PUT, b"k"]
 
 
 def test_wrong_arguments_are_refused_before_anything_is_asked(operations: Operations) -> None:

@@ -7,12 +7,12 @@ import pytest
 from tests.client.saf_fake import READ, WRITE, attributes, refused
 
 from ckpt_client.errors import error_of
+from ckpt_client.requests.table_requests import Attributes
 from ckpt_client.saf import SectionDescriptor
 from ckpt_client.saf.answers import code_of, created_id, descriptor_of, page_of, values_of
 from ckpt_client.saf.checkpoint_handle import CheckpointHandle, Iteration, SafCall
 from ckpt_client.saf.saf_requests import SafRequest
 from ckpt_client.saf.version import HIGHEST, is_new, negotiate, show
-from ckpt_client.session.table_requests import Attributes
 from ckpt_client.steps import drive
 from ckpt_protocol import codes
 from ckpt_protocol.body_codec import unpack_body

@@ -20,7 +20,7 @@ from ckpt_client.checkpoint.tracking import (
 )
 from ckpt_client.errors import error_of
 from ckpt_client.io.time_limit import TimeLimit
-from ckpt_client.session.table_requests import page_of
+from ckpt_client.requests.table_requests import page_of
 from ckpt_protocol import codes
 from ckpt_protocol.body_codec import unpack_body
 from ckpt_protocol.codes import SaAisErrorT

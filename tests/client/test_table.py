@@ -11,7 +11,7 @@ from tests.client.fixtures import Start, service, start
 
 import aspCheckpoint
 from ckpt_client import CheckpointError, Table
-from ckpt_client.session.table_requests import Attributes
+from ckpt_client.requests.table_requests import Attributes
 from ckpt_protocol import codes
 from ckpt_protocol.constants import SA_TIME_END, SA_TIME_MAX
 from ckpt_protocol.limits import SECTION_BYTES_MAX
@@ -174,13 +174,11 @@ def test_write_one_creates_overwrites_and_truncates(table: Table) -> None:
 
 
 @pytest.mark.parametrize("several", [{"a": "12", "b": b"3"}, [("a", "12"), ("b", b"3")]])
-def test_write_several_is_one_update_and_never_truncates(
-    several: Any, table: Table, service: FakeService
-) -> None:
+def test_write_several_is_one_update_and_replaces(several: Any, table: Table, service: FakeService) -> None:
     table.Write("a", b"xxxx")
     before = service.checkpoints[b"phones"].applied
     table.Write(several)
-    assert table.Read(["a", "b"]) == [b"12xx", b"3"]
+    assert table.Read(["a", "b"]) == [b"12", b"3"]
     assert service.checkpoints[b"phones"].applied == before + 1
 
 
@@ -275,8 +273,10 @@ def test_one_section_takes_every_key_and_delete_does_nothing(start: Start) -> No
 def test_expirations_travel_as_given(table: Table, service: FakeService) -> None:
     sections = service.checkpoints[b"phones"]
     table.Write("a", "1", expiration=2 * 10**18)
-    table.Write("a", "2")
+    table.Write("a", "2", keep_expiry=True)
     assert sections.sections[b"a"][1] == 2 * 10**18
+    table.Write("a", "2")
+    assert sections.sections[b"a"][1] == SA_TIME_END
     table.Write({"b": "1"}, expiration=3 * 10**18)
     assert sections.sections[b"b"][1] == 3 * 10**18
     table.sectionExpiration = 4 * 10**18
@@ -330,7 +330,7 @@ def test_iteration_continues_over_pages(table: Table, node: FakeNode) -> None:
 def test_a_corrupted_section_is_never_served_as_a_value(table: Table, service: FakeService) -> None:
     table.Write({"a": "1", "b": "2"})
     service.checkpoints[b"phones"].corrupted.add(b"b")
-    items = table.items()
+    items = iter(table.items())
     assert next(items) == (b"a", b"1")
     refusal(codes.FAILED_OPERATION, next, items)
     assert [section.state for section in table.sections(True)] == [1, 2]
@@ -501,8 +501,17 @@ def test_errors_speak_python_2(table: Table) -> None:
     assert isinstance(error.aspErrorCode, SystemError)
 
 
-def test_asp_checkpoint_is_the_same(start: Start) -> None:
-    assert aspCheckpoint.Table is Table
+def test_asp_checkpoint_is_the_same_but_for_its_writes(start: Start, service: FakeService) -> None:
+    assert issubclass(aspCheckpoint.Table, Table)
+    with aspCheckpoint.Table("phones", 10, 100, 10, address=start().url) as table:
+        table.Write("a", b"xxxx", expiration=2 * 10**18)
+        table.Write({"a": "12", "b": b"3"})
+        assert table.Read(["a", "b"]) == [b"12xx", b"3"]
+        table.Write("a", "1")
+        table["a"] = "1"
+        assert service.checkpoints[b"phones"].sections[b"a"][1] == 2 * 10**18
+        table.update(a="2")
+        assert table["a"] == b"2"
     assert aspCheckpoint.CheckpointError is CheckpointError
     names = vars(aspCheckpoint)
     assert names["SA_AIS_ERR_NOT_EXIST"] == 12

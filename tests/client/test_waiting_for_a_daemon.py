@@ -21,8 +21,8 @@ from tests.client.test_coming_back import SHELLS
 from typer.testing import CliRunner
 
 from ckpt_client import AsyncTable, CheckpointError, Connection, SaAisError, Table
+from ckpt_client.requests import table_requests
 from ckpt_client.saf import CheckpointCreationAttributes, CheckpointService
-from ckpt_client.session import table_requests
 from ckpt_client.session.address import Address, default_addresses
 from ckpt_protocol import codes
 from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_CREATE as CREATE

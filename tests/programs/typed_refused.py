@@ -5,7 +5,7 @@ The comment names the rule of mypy, then that of pyright. This program is never 
 
 import aspCheckpoint
 import ckpt_client
-from ckpt_client import AsyncTable, Table, errors, saf
+from ckpt_client import AsyncTable, Table, codecs, errors, saf
 from ckptd.testing import LocalCluster
 
 
@@ -24,11 +24,22 @@ def misspell_names() -> None:
 
 def misuse_tables(address: str) -> None:
     with Table("orders", 100, 1024, 32, address=address) as table:
-        table["k"] = 5  # refused: assignment, reportArgumentType
-        table[5] = b"v"  # refused: index, reportArgumentType
+        table["k"] = 5  # refused: call-overload, reportArgumentType
+        table[5] = b"v"  # refused: call-overload, reportArgumentType
         table.lead(tll=5.0)  # refused: call-arg, reportCallIssue
         table.lock()  # refused: attr-defined, reportAttributeAccessIssue
     table.attributes.flags = 1  # refused: misc, reportAttributeAccessIssue
+
+
+def misuse_typed_tables(address: str) -> None:
+    Table[int]("orders", codec=codecs.text)  # refused: arg-type, reportArgumentType
+    with Table("orders", 100, 1024, 32, address=address, codec=codecs.text) as table:
+        table["k"] = 5  # refused: assignment, reportArgumentType
+        table.Write("k", 5)  # refused: call-overload, reportArgumentType
+        table.update({"k": 5})  # refused: arg-type, reportArgumentType
+        table["k"].decode()  # refused: attr-defined, reportAttributeAccessIssue
+        table.get("k").upper()  # refused: union-attr, reportOptionalMemberAccess
+        table.pop("k", 5).upper()  # refused: union-attr, reportAttributeAccessIssue
 
 
 async def misuse_async_tables(address: str) -> None:

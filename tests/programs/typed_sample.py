@@ -8,7 +8,9 @@ a function there.
 """
 
 import asyncio
-from typing import assert_type
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+from typing import TypedDict, assert_type
 
 import aspCheckpoint
 from ckpt_client import (
@@ -37,6 +39,7 @@ from ckpt_client import (
     TrackCallback,
     Tracking,
     VersionConflict,
+    codecs,
     errors,
     ha,
     saf,
@@ -48,6 +51,79 @@ def print_changes(changes: list[SectionChange]) -> None:
     """A callback of `Table.track`."""
     for change in changes:
         print(change.change.name, change.section_id)
+
+
+class Order(TypedDict):
+    item: str
+    count: int
+
+
+@dataclass
+class Seat:
+    row: int
+    taken: bool
+
+
+def use_mapping(address: str) -> None:
+    with Table("mapping", 100, 1024, 32, address=address) as table:
+        assert_type(table, "Table[bytes]")
+        mapping: MutableMapping[bytes, bytes] = table
+        mapping[b"a"] = b"1"
+        table.update({"b": "2"}, c=b"3")
+        table.update([("d", bytearray(b"4"))])
+        table |= {"e": b"5"}
+        assert_type(table.get("a"), bytes | None)
+        assert_type(table.get("a", 5), bytes | int)
+        assert_type(table.get("a", b""), bytes)
+        assert_type(table.Read("a"), bytes)
+        assert_type(table.Read(["a", "b"]), bytes | list[bytes])
+        assert_type(table.read_many(["a", "b"]), list[bytes])
+        assert_type(table.pop("a"), bytes)
+        assert_type(table.pop("missing", None), bytes | None)
+        assert_type(table.setdefault("a", "1"), bytes)
+        assert_type(table.popitem(), tuple[bytes, bytes])
+        assert_type(dict(table), dict[bytes, bytes])
+        assert_type(table.snapshot(), dict[bytes, bytes])
+        assert_type(list(table.items()), list[tuple[bytes, bytes]])
+        assert_type(list(table.keys()), list[bytes])
+        assert_type(list(table.values()), list[bytes])
+        assert_type(table.Write("k", "v", expires_in=30), None)
+        assert_type(table.expires_in("k"), float | None)
+        assert_type(table.add("l", "v"), str)
+        assert_type(table.modify("l", lambda value: (value or b"") + b"1"), bytes | None)
+        table.touch("k", expires_in=5)
+        with table.batch() as batch:
+            batch["k"] = "v"
+            batch.delete("l")
+        table.delete_many(["k", b"l"])
+        table.clear()
+
+
+def use_typed_tables(address: str) -> None:
+    with Table[Order]("typed", 100, 1024, 32, address=address, codec=codecs.json) as orders:
+        assert_type(orders, "Table[Order]")
+        orders["1"] = {"item": "tea", "count": 3}
+        assert_type(orders["1"], Order)
+        assert_type(orders.get("2"), Order | None)
+        assert_type(orders.snapshot(), dict[bytes, Order])
+        found = orders.get_versioned("1")
+        if found is not None:
+            assert_type(found.value, Order)
+        with orders.track(key="1", values=True) as tracking:
+            assert_type(tracking, "Tracking[Order]")
+            orders["1"] = {"item": "tea", "count": 4}
+            for change in tracking:
+                assert_type(change.value, Order | None)
+                break
+    with Table("seats", 100, 1024, 32, address=address, codec=codecs.pydantic(Seat)) as seats:
+        assert_type(seats, "Table[Seat]")
+        seats["1"] = Seat(1, False)
+        assert_type(seats["1"].taken, bool)
+    with Table("names", 100, 1024, 32, address=address, codec=codecs.text) as names:
+        names["1"] = "Anna"
+        assert_type(names["1"].upper(), str)
+    with Table("numbers", 100, 1024, 32, address=address, codec=codecs.msgpack) as numbers:
+        numbers["1"] = [1, 2, 3]
 
 
 def use_table(address: str) -> None:
@@ -179,6 +255,8 @@ def main() -> None:
     with LocalCluster(1, flags=("--log-level", "warning")) as cluster:
         address = cluster.address()
         use_table(address)
+        use_mapping(address)
+        use_typed_tables(address)
         use_leadership(address)
         asyncio.run(use_async_table(address))
         use_errors(address)

@@ -58,7 +58,7 @@ def test_the_answers_of_an_older_node_lack_the_last_fields() -> None:
     assert parse_page([[], None]).position is None
     changes = parse_changes([7, [[7, 2, b"k", 0, 5, 0]], 0])
     assert changes.rows is not None
-    assert (changes.complete, changes.rows[0].value) == (False, None)
+    assert (changes.complete, changes.rows[0].value) == (None, None)
     assert parse_element([[b"value", bytes(24)]]) == (b"value", bytes(24), -1)
     assert parse_element([[b"value", None, None]]) == (b"value", b"", None)
     for short in ([[b"value"]], [[]], [], [b"value"]):

@@ -11,12 +11,12 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from ckpt_client.asp.functions import checkpoints, iterations, services
+from ckpt_client.asp.table import Table
 from ckpt_client.errors import CheckpointError, SaAisError, error_of
 from ckpt_client.io.blocking_connection import Connection
 from ckpt_client.io.time_limit import TimeLimit
-from ckpt_client.session import table_requests
+from ckpt_client.requests import table_requests
 from ckpt_client.steps import Result, drive
-from ckpt_client.table import Table
 from ckpt_protocol import codes
 from ckpt_protocol.constants import SA_TIME_END
 from ckpt_protocol.messages import Kind

@@ -27,7 +27,7 @@ from ckpt_client.asp.structures import (
     version_of,
 )
 from ckpt_client.errors import SaAisErrVersion, error_of
-from ckpt_client.session.table_requests import Key, Value
+from ckpt_client.requests.table_requests import Key, Value
 from ckpt_protocol import codes
 from ckpt_protocol.constants import SA_CKPT_SECTIONS_ANY, SA_TIME_MAX
 

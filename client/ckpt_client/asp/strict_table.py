@@ -10,7 +10,7 @@ from typing import Any, Final, NoReturn, TypeVar, overload
 from ckpt_client.asp.asp_table import AspTable
 from ckpt_client.asp.functions import strict_overwrite, strict_read, strict_write
 from ckpt_client.errors import CheckpointError, SaAisError, error_of
-from ckpt_client.session.table_requests import Key, Value, is_single_key
+from ckpt_client.requests.table_requests import Key, Value, is_single_key
 from ckpt_protocol import codes
 from ckpt_protocol.constants import SA_CKPT_WR_ALL_REPLICAS, SA_TIME_END, SA_TIME_MAX
 

@@ -5,17 +5,18 @@ Tasks take turns in opening the checkpoint again.
 
 import asyncio
 import time
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, Generic, NamedTuple, NoReturn
 
 from ckpt_client.checkpoint.open_checkpoint import Counts, Reopen, TableStep
 from ckpt_client.checkpoint.operations import Operation, Operations
-from ckpt_client.checkpoint.tracking import AskOne, Fail, OwnUpdates
+from ckpt_client.checkpoint.tracking import AskOne, Fail
 from ckpt_client.checkpoint.tracking import Reopen as ReopenFeed
+from ckpt_client.codecs import Codec, V
 from ckpt_client.errors import SaAisError, error_of
 from ckpt_client.io.aio_connection import AsyncConnection
 from ckpt_client.io.time_limit import TimeLimit
-from ckpt_client.session import table_requests
-from ckpt_client.session.table_requests import OpenParameters
+from ckpt_client.requests import table_requests
+from ckpt_client.requests.table_requests import OpenParameters
 from ckpt_client.steps import Result, drive_async
 from ckpt_protocol import codes
 from ckpt_protocol.messages import Kind
@@ -29,15 +30,20 @@ class Feed(NamedTuple):
     fail: Fail
 
 
-class AsyncTableDriver:
+class AsyncTableDriver(Generic[V]):
     """The base of `AsyncTable`."""
 
-    def __init__(self, connection: AsyncConnection, opening: OpenParameters, timeout_ns: int) -> None:
+    def __init__(
+        self,
+        connection: AsyncConnection,
+        opening: OpenParameters,
+        timeout_ns: int,
+        codec: Codec[V] | None = None,
+    ) -> None:
         self.name = opening.name.decode()
-        self._operations = Operations(self.name, opening, timeout_ns)
+        self._operations = Operations(self.name, opening, timeout_ns, codec)
         self._connection = connection
         self._reopening = asyncio.Lock()
-        self._own: OwnUpdates | None = None
 
     @property
     def counts(self) -> Counts:
@@ -55,8 +61,6 @@ class AsyncTableDriver:
         if not isinstance(step, Reopen):
             kind, handle, body = step
             timeout_ns = limit.left_ns()
-            if self._own is not None and kind == Kind.UPDATE:
-                self._own.note(self._connection.next_number)
             return await self._connection.call(kind, handle, body, timeout_ns)
         if step.refusal is not None and (limit.is_over or not self._connection.usable):
             raise step.refusal
@@ -70,8 +74,6 @@ class AsyncTableDriver:
         if not handle:
             return await self._run(operations.ask(kind, body), timeout)
         deadline_ns = time.monotonic_ns() + timeout_ns
-        if self._own is not None and kind == Kind.UPDATE:
-            self._own.note(self._connection.next_number)
         try:
             if leadership is None or kind != Kind.UPDATE:
                 return await self._connection.call(kind, handle, body, timeout_ns)

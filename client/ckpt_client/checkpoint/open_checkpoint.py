@@ -28,8 +28,8 @@ from ckpt_client.errors import (
     SaAisError,
     error_of,
 )
-from ckpt_client.session import table_requests
-from ckpt_client.session.table_requests import Attributes, Key, OpenParameters
+from ckpt_client.requests import table_requests
+from ckpt_client.requests.table_requests import Attributes, Key, OpenParameters
 from ckpt_client.steps import Request, Steps
 from ckpt_protocol import codes
 from ckpt_protocol.body_codec import pack_body

@@ -1,188 +1,108 @@
 """What a program can do with an open checkpoint: each operation once, for `Table` and `AsyncTable`.
 
-An operation is a generator of steps (see `steps`); `ask` makes one call on the checkpoint. The arguments are
-checked when the steps are carried out, and every SaAisError becomes the program's CheckpointError. What an
-operation means is explained at the methods of `Table` and `AsyncTable`, which do nothing but carry it out.
-One write and one read are what programs do most. They are one request, and have no generator: the tables send
-`write_body` and `read_body` themselves.
+Those on one section are in `section_operations`, which says what an operation is. Here are those on several
+sections, or on the whole checkpoint.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ckpt_client.checkpoint.open_checkpoint import TableStep, is_missing, logger
-from ckpt_client.checkpoint.resizing import ResizableCheckpoint
-from ckpt_client.checkpoint.transactions import (
-    Changes,
-    Versioned,
-    packed_version,
-    shown_version,
-    version_of,
-    versioned_of,
-)
-from ckpt_client.errors import CheckpointEnded, CheckpointError, SaAisError, VersionConflict, error_of
-from ckpt_client.session import table_requests
-from ckpt_client.session.table_requests import Key, OpenParameters, SectionDescriptor, Status, Value
-from ckpt_client.steps import Result, Steps
+from ckpt_client.checkpoint.open_checkpoint import logger
+from ckpt_client.checkpoint.section_operations import Operation as Operation
+from ckpt_client.checkpoint.section_operations import SectionOperations
+from ckpt_client.checkpoint.transactions import Changes, shown_version
+from ckpt_client.codecs import V
+from ckpt_client.errors import CheckpointEnded, SaAisError, VersionConflict, error_of
+from ckpt_client.requests import mapping_requests, table_requests
+from ckpt_client.requests.chosen import Chosen
+from ckpt_client.requests.table_requests import Key, SectionDescriptor, Status, refuse
 from ckpt_protocol import codes
 from ckpt_protocol.body_codec import pack_body
-from ckpt_protocol.constants import SA_TIME_END
+from ckpt_protocol.limits import OPS_PER_UPDATE_MAX
 from ckpt_protocol.messages import Kind
+from ckpt_protocol.parse_answers import Page
 
-Operation = Steps[TableStep, Result]
+Pairs = Mapping[Any, Any] | Iterable[tuple[Key, Any]]
+"""Several sections with their values: a mapping, or (key, value) pairs."""
 
 
-class Operations(ResizableCheckpoint):
+class Operations(SectionOperations[V]):
     """The operations on one open checkpoint."""
-
-    def __init__(self, name: Key, opening: OpenParameters, timeout_ns: int) -> None:
-        super().__init__(name, opening, timeout_ns)
-        self.section_expiration: int = SA_TIME_END
-        """When written sections expire if the program gives no time; SA_TIME_END leaves it as it is."""
 
     # -- writing
 
-    def write_body(self, key: Key, value: Value, expiration: int | None) -> bytes:
-        """Return the request that sets the content of one section."""
-        return table_requests.put_body(self.attributes, key, value, self.expiration_of(expiration))
-
     def write_many(
-        self, values: Mapping[Any, Value] | Iterable[tuple[Key, Value]], expiration: int | None
+        self, values: Pairs, expiration: int | None, expires_in: float | None = None, keep: bool = False
     ) -> Operation[None]:
-        """Write at the beginning of several sections, as one atomic update."""
-        expiration = self.expiration_of(expiration)
-        try:
-            yield from self.ask(Kind.UPDATE, table_requests.patch_body(self.attributes, values, expiration))
-        except SaAisError as error:
-            raise self.failure("write to", error) from None
-
-    def delete(self, key: Key, missing_is_error: bool) -> Operation[None]:
-        """Delete one section. With `missing_is_error`, a missing one is a KeyError."""
-        try:
-            if not self.attributes.single:
-                yield from self.ask(Kind.UPDATE, table_requests.delete_body(self.attributes, key))
-            elif self.closed:
-                raise self.closed_error()
-        except SaAisError as error:
-            if missing_is_error or not is_missing(error):
-                raise self.failure("delete from", error, key_error=True) from None
-
-    # -- conditional updates
-
-    def get_versioned(self, key: Key) -> Operation[Versioned | None]:
-        """Return one section's value with its version; None if it is missing."""
-        try:
-            body = table_requests.read_versioned_body(self.attributes, key)
-            return versioned_of((yield from self.ask(Kind.READ, body)))
-        except SaAisError as error:
-            if is_missing(error):
-                return None
-            raise self.failure("read from", error) from None
-
-    def write_if(self, key: Key, value: Value, expiration: int | None, version: str | None) -> Operation[str]:
-        """Set the content of one section if it has this version (None: if missing); return the new one."""
+        """Set the content of several sections, as one atomic update."""
         changes = Changes(self.attributes)
         try:
-            changes.require(key, packed_version(version) if version is not None else None)
-            changes.put(key, value, self.expiration_of(expiration))
+            expiry = self.expiry_of(expiration, expires_in, keep)
+            pairs = table_requests.pairs_of(values)
+            table_requests.check_count(len(pairs))
+            add = changes.patch if self.writes_as_saf else changes.put
+            for key, value in pairs:
+                add(key, self.encoded(key, value), expiry)
         except SaAisError as error:
             raise self.failure("write to", error) from None
-        return (yield from self.update(changes))
+        yield from self.update(changes)
 
-    def add(self, key: Key, value: Value, expiration: int | None) -> Operation[str]:
-        """Create one section; return its version. EXIST if it exists."""
+    def merge(self, values: Pairs, more: Mapping[str, Any]) -> Operation[None]:
+        """Do what `dict.update` does, as one atomic update; nothing at all for no sections."""
         try:
-            return (yield from self.write_if(key, value, expiration, None))
-        except VersionConflict as conflict:
-            error = error_of(codes.EXIST, conflict.aspErrorCode.text)
-            raise self.failure("add to", error) from None
+            pairs = [*table_requests.pairs_of(values), *more.items()]
+        except SaAisError as error:
+            raise self.failure("write to", error) from None
+        if pairs:
+            yield from self.write_many(pairs, None)
 
-    def delete_if(self, key: Key, version: str) -> Operation[None]:
-        """Delete one section if it has this version."""
+    def delete_many(self, keys: Iterable[Key]) -> Operation[None]:
+        """Delete several sections, as one atomic update; missing ones are no error."""
         changes = Changes(self.attributes)
         try:
-            changes.require(key, packed_version(version))
-            changes.delete(key)
+            for key in table_requests.key_list(keys):
+                changes.remove(key)
         except SaAisError as error:
             raise self.failure("delete from", error) from None
         yield from self.update(changes)
 
-    def modify(
-        self, key: Key, function: Callable[[bytes | None], Value | None], expiration: int | None
-    ) -> Operation[Value | None]:
-        """Replace one section's content by what a function makes of it; begin again if others were faster."""
+    def clear(self) -> Operation[None]:
+        """Delete every section that exists when its page is read."""
+        for page in self.pages(with_values=False):
+            ids = [section.section_id for section in (yield from page)]
+            for start in range(0, len(ids), OPS_PER_UPDATE_MAX):
+                yield from self.delete_many(ids[start : start + OPS_PER_UPDATE_MAX])
+
+    def popitem(self) -> Operation[tuple[bytes, V]]:
+        """Delete the first section in the order of the keys; return key and value. KeyError if none."""
         while True:
-            before = yield from self.get_versioned(key)
-            after = function(before.value if before is not None else None)
             try:
-                if after is not None:
-                    yield from self.write_if(key, after, expiration, before.version if before else None)
-                elif before is not None:
-                    yield from self.delete_if(key, before.version)
+                payload = yield from self.ask(Kind.ITERATE, mapping_requests.first_body())
+                found = mapping_requests.first_of(payload)
+            except SaAisError as error:
+                raise self.failure("read from", error) from None
+            if found is None:
+                empty = error_of(codes.NOT_EXIST, "the table is empty", 0)
+                raise self.failure("delete from", empty, key_error=True)
+            key, data, version = found
+            value = self.decoded(key, data)
+            try:
+                yield from self.delete_if(key, shown_version(version))
             except VersionConflict:
                 continue
-            return after
-
-    def update(self, changes: Changes) -> Operation[str]:
-        """Carry out conditions and changes; return the version of the changed sections.
-
-        That is "" without a condition, since the service reports it only then.
-        """
-        try:
-            payload = yield from self.ask(Kind.UPDATE, changes.body)
-            return version_of(payload) if changes.conditions else ""
-        except SaAisError as error:
-            raise self._update_failure(changes, error) from None
-
-    def _update_failure(self, changes: Changes, error: SaAisError) -> CheckpointError:
-        if error.code != codes.BAD_OPERATION or not 0 <= error.index < len(changes.keys):
-            return self.failure("update", error, key_error=True)
-        key, found = changes.keys[error.index], error.detail
-        version = shown_version(found) if found is not None else None
-        return VersionConflict(error, f"cannot update checkpoint {self.name!r}: {error.text}", key, version)
-
-    def expiration_of(self, expiration: int | None) -> int | None:
-        """Return when a written section expires, if the program gives this time."""
-        if expiration is None and self.section_expiration != SA_TIME_END:
-            return self.section_expiration
-        return expiration
+            return key, value
 
     # -- reading
 
-    def get(self, key: Key, default: Any) -> Operation[Any]:
-        """Return the value of one key, or `default`."""
-        try:
-            return (yield from self._value(key))
-        except SaAisError as error:
-            if is_missing(error):
-                return default
-            raise self.failure("read from", error) from None
-
-    def _value(self, key: Key) -> Operation[bytes]:
-        return table_requests.value_of((yield from self.ask(Kind.READ, self.read_body(key))))
-
-    def read_body(self, key: Key) -> bytes:
-        """Return the request that reads one section."""
-        return table_requests.read_one_body(self.attributes, key)
-
-    def read_many(self, keys: Iterable[Key]) -> Operation[list[bytes]]:
+    def read_many(self, keys: Iterable[Key]) -> Operation[list[V]]:
         """Return the values of several keys, all of the same moment."""
         try:
             wanted = table_requests.key_list(keys)
             payload = yield from self.ask(Kind.READ, table_requests.read_body(self.attributes, wanted))
-            return table_requests.values_of(payload, len(wanted))
+            values = table_requests.values_of(payload, len(wanted))
         except SaAisError as error:
             raise self.failure("read from", error) from None
-
-    def contains(self, key: Key) -> Operation[bool]:
-        """Return True if there is a section with this key."""
-        try:
-            yield from self.ask(Kind.READ, table_requests.probe_body(self.attributes, key))
-        except SaAisError as error:
-            if is_missing(error):
-                return False
-            raise self.failure("read from", error) from None
-        return True
+        return [self.decoded(key, data) for key, data in zip(wanted, values, strict=True)]
 
     def pages(self, with_values: bool) -> Iterator[Operation[list[SectionDescriptor]]]:
         """Yield an operation for each page of sections. Carry it out before you take the next one."""
@@ -201,19 +121,82 @@ class Operations(ResizableCheckpoint):
         while after is not None:
             yield page()
 
-    def read_all(self) -> Operation[dict[bytes, bytes]]:
+    def read_all(self) -> Operation[dict[bytes, V]]:
         """Return every section. All pages share the operation's time-out."""
-        found: dict[bytes, bytes] = {}
+        found: dict[bytes, V] = {}
         for page in self.pages(with_values=True):
             found.update(map(self.item, (yield from page)))
         return found
 
-    def item(self, section: SectionDescriptor) -> tuple[bytes, bytes]:
+    def item(self, section: SectionDescriptor) -> tuple[bytes, V]:
         """Return a section's (key, value)."""
         try:
-            return table_requests.item_of(section)
+            key, data = table_requests.item_of(section)
         except SaAisError as error:
             raise self.failure("read from", error) from None
+        return key, self.decoded(key, data)
+
+    def snapshot(self) -> Operation[dict[bytes, V]]:
+        """Return every section, all of the same moment.
+
+        The pages are read while others write. What they changed meanwhile is read after that, with its
+        values, until nothing is missing up to one position in the sequence of updates.
+        """
+        try:
+            while True:
+                found = yield from self._whole_state()
+                if found is not None:
+                    break
+        except SaAisError as error:
+            raise self.failure("read from", error) from None
+        return {key: self.decoded(key, data) for key, data in found.items()}
+
+    def _whole_state(self) -> Operation[dict[bytes, bytes] | None]:
+        """Return every section's content; None if the pages and the changes do not fit together."""
+        found: dict[bytes, bytes] = {}
+        page = yield from self._page_with_position(None)
+        first = last = _position(page)
+        while True:
+            found.update(map(table_requests.item_of, page.sections))
+            if page.after is None:
+                break
+            page = yield from self._page_with_position(page.after)
+            first, last = min(first, _position(page)), max(last, _position(page))
+            if first[1] != last[1]:
+                return None  # The active replica was lost in between.
+        sequence, lineage = first
+        complete = first == last
+        while not complete:
+            body = mapping_requests.track_body(sequence, lineage, with_values=True)
+            changes = mapping_requests.changes_of((yield from self.ask(Kind.TRACK, body)))
+            if changes.rows is None or changes.lineage != lineage:
+                return None
+            sequence, complete = changes.sequence, bool(changes.complete) and changes.sequence >= last[0]
+            for row in changes.rows:
+                if row.value is not None:
+                    found[row.section_id] = row.value
+                elif found.pop(row.section_id, None) is not None and complete and not row.is_gone:
+                    refuse(codes.FAILED_OPERATION, f"section {row.section_id[:32]!r} is corrupted")
+        return found
+
+    def _page_with_position(self, after: bytes | None) -> Operation[Page]:
+        body = table_requests.iterate_body(after, True, with_position=True)
+        return table_requests.positioned_page_of((yield from self.ask(Kind.ITERATE, body)))
+
+    # -- changes
+
+    def chosen(self, key: Key | None, prefix: Key | None, values: bool) -> Chosen:
+        """Return which changes a program wants to see. Raises: CheckpointError INVALID_PARAM."""
+        try:
+            if key is not None and prefix is not None:
+                refuse(codes.INVALID_PARAM, "give a key or a prefix, not both")
+            if key is not None:
+                return Chosen(table_requests.section_id(self.attributes, key), True, bool(values))
+            if prefix is not None:
+                return Chosen(table_requests.section_id(self.attributes, prefix), False, bool(values))
+        except SaAisError as error:
+            raise self.failure("track", error) from None
+        return Chosen(values=bool(values))
 
     # -- replicas
 
@@ -274,3 +257,9 @@ class Operations(ResizableCheckpoint):
                 raise
         except SaAisError as error:
             raise self.failure("unlink", error) from None
+
+
+def _position(page: Page) -> tuple[int, int]:
+    if page.position is None:
+        refuse(codes.NOT_SUPPORTED, "the node that answers runs a version of ckptd that has no snapshots")
+    return page.position

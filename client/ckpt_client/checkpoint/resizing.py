@@ -5,8 +5,8 @@ from typing import Any
 
 from ckpt_client.checkpoint.open_checkpoint import OpenCheckpoint, TableStep, lacks_active
 from ckpt_client.errors import SaAisError
-from ckpt_client.session import resize_requests, table_requests
-from ckpt_client.session.resize_requests import Limits, limits_of
+from ckpt_client.requests import resize_requests, table_requests
+from ckpt_client.requests.resize_requests import Limits, limits_of
 from ckpt_client.steps import Request, Steps
 from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.messages import Kind

@@ -9,14 +9,15 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ckpt_client.checkpoint.open_checkpoint import Counts, Reopen, TableStep, logger
 from ckpt_client.checkpoint.operations import Operation, Operations
+from ckpt_client.codecs import V
 from ckpt_client.errors import CheckpointEnded, CheckpointError, SaAisError, error_of
 from ckpt_client.io.blocking_connection import Connection
 from ckpt_client.io.time_limit import TimeLimit
-from ckpt_client.session import table_requests
+from ckpt_client.requests import table_requests
 from ckpt_client.steps import Result, drive
 from ckpt_protocol import codes
 from ckpt_protocol.messages import Kind
@@ -30,12 +31,12 @@ Feed = TypeVar("Feed")
 _monotonic_ns = time.monotonic_ns
 
 
-class TableDriver:
+class TableDriver(Generic[V]):
     """The base of `Table`."""
 
     _endpoint: "Where"
 
-    def __init__(self, operations: Operations, connection: Connection, keep_alive: bool = False) -> None:
+    def __init__(self, operations: Operations[V], connection: Connection, keep_alive: bool = False) -> None:
         self._operations = operations
         self._connection = connection
         self._call_service = connection.call
@@ -212,7 +213,7 @@ class TableDriver:
         self._reopening = threading.RLock()
 
 
-_tables: "weakref.WeakSet[TableDriver]" = weakref.WeakSet()
+_tables: "weakref.WeakSet[TableDriver[Any]]" = weakref.WeakSet()
 
 
 def _forget_handles() -> None:

@@ -3,18 +3,19 @@
 from typing import Final
 
 from ckpt_client.checkpoint.table_driver import TableDriver
-from ckpt_client.session import table_requests
-from ckpt_client.session.table_requests import Attributes
+from ckpt_client.codecs import V
+from ckpt_client.requests import table_requests
+from ckpt_client.requests.table_requests import Attributes
 
 _MILLISECOND_NS: Final = 1_000_000
 
 
-class TableProperties(TableDriver):
+class TableProperties(TableDriver[V]):
     """The properties of a `Table`."""
 
     @property
     def sectionExpiration(self) -> int:
-        """When written sections expire if a call does not say: ns since 1970; SA_TIME_END: unchanged."""
+        """When written sections expire if a call does not say: ns since 1970; SA_TIME_END: never."""
         return self._operations.section_expiration
 
     @sectionExpiration.setter

@@ -13,17 +13,17 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from enum import IntEnum
-from typing import Any, Final, NamedTuple, NoReturn, Self
+from typing import Any, Final, Generic, NamedTuple, NoReturn, Self
 
+from ckpt_client.codecs import V
 from ckpt_client.errors import CheckpointEnded, SaAisError
 from ckpt_client.io.time_limit import TimeLimit
-from ckpt_client.session import table_requests
+from ckpt_client.requests import mapping_requests, table_requests
+from ckpt_client.requests.chosen import ALL, Chosen
 from ckpt_client.session.call import MILLISECOND_NS
 from ckpt_protocol import codes
-from ckpt_protocol.body_codec import pack_body
-from ckpt_protocol.errors import FrameError
 from ckpt_protocol.messages import Kind
-from ckpt_protocol.parse_answers import Changed, parse_changes
+from ckpt_protocol.parse_answers import Changed
 
 TRACK_NS: Final = 30_000 * MILLISECOND_NS
 """The time-out of one TRACK. The service answers after 10 s at the latest, with or without a change."""
@@ -77,8 +77,8 @@ class SectionChangeT(IntEnum):
 _GONE: Final = (SectionChangeT.DELETED, SectionChangeT.EXPIRED)
 
 
-class SectionChange(NamedTuple):
-    """What happened to one section, or to the tracking. It has no data: the program reads what it needs."""
+class SectionChange(NamedTuple, Generic[V]):
+    """What happened to one section, or to the tracking."""
 
     sequence: int
     """The position of the update in the checkpoint's sequence of updates.
@@ -93,6 +93,22 @@ class SectionChange(NamedTuple):
 
     data_size: int
     """How many bytes were written; 0 for a section that is gone."""
+
+    content: bytes | None = None
+    """The section's content after this change, or a newer one, if values were asked for.
+
+    None if they were not, if the section is gone by then, or if it is corrupted.
+    """
+
+    decode: Callable[[bytes, bytes], V] | None = None
+    """What makes a typed table's value of section id and content."""
+
+    @property
+    def value(self) -> V | None:
+        """The section's value, if there is a `content`. Raises: UndecodableValue."""
+        if self.content is None or self.decode is None:
+            return None
+        return self.decode(self.section_id, self.content)
 
 
 class OwnUpdates:
@@ -114,8 +130,15 @@ class OwnUpdates:
 class Tracker:
     """A position in a checkpoint's sequence of updates, and the sections that exist as far as we know."""
 
-    def __init__(self, own: OwnUpdates | None = None) -> None:
+    def __init__(
+        self,
+        own: OwnUpdates | None = None,
+        chosen: Chosen = ALL,
+        decode: Callable[[bytes, bytes], Any] | None = None,
+    ) -> None:
         self._own = own if own is not None else OwnUpdates()
+        self.chosen = chosen
+        self._decode = decode
         self._sequence: int | None = None
         self._lineage = 0
         self._told = 0
@@ -127,35 +150,45 @@ class Tracker:
     @property
     def body(self) -> bytes:
         """The body of TRACK, which asks what came after our position; at first, what the position is now."""
-        return pack_body([self._sequence, self._lineage])
+        return self.chosen.body(self._sequence, self._lineage)
 
     @property
     def position(self) -> int:
         """The position up to which the changes are known; -1 before the first, or during a full scan."""
         return -1 if self._sequence is None or self.needs_full_scan else self._sequence
 
-    def take(self, payload: Any) -> list[SectionChange]:
+    def take(self, payload: Any) -> list[SectionChange[Any]]:
         """Take the answer to TRACK; return its changes. If they are unknown, set `needs_full_scan`."""
         try:
-            sequence, rows, lineage, _ = parse_changes(payload)
+            sequence, rows, lineage, complete = mapping_requests.changes_of(payload)
             for row in rows or ():
                 SectionChangeT(row.change)
-        except (FrameError, ValueError):
+        except ValueError:
             table_requests.raise_malformed("TRACK")
+        if self.chosen.values and complete is None:
+            text = "the node that answers runs a version of ckptd that does not track values"
+            table_requests.refuse(codes.NOT_SUPPORTED, text)
         self._sequence, self._lineage = sequence, lineage
         self.needs_full_scan = rows is None
-        return [self._change(*row[:5]) for row in rows or () if not self._is_own(row)]
+        changes = []
+        for row in rows or ():
+            if self._is_own(row) or not self.chosen.covers(row.section_id):
+                continue
+            if row.is_gone and row.section_id not in self._known:
+                continue  # It was created since as well, or an update deleted what was not there.
+            changes.append(self._change(*row[:5], row.value))
+        return changes
 
     def lose_place(self) -> None:
         """Forget the position, as tracking continues in a new session: TRACK asks for the current one."""
         self._sequence, self._lineage = None, 0
 
-    def resume(self) -> SectionChange:
+    def resume(self) -> SectionChange[Any]:
         """Have all sections read, now that the position is known again; return RESUMED."""
         self.needs_full_scan = True
         return self.about(SectionChangeT.RESUMED)
 
-    def about(self, what: SectionChangeT) -> SectionChange:
+    def about(self, what: SectionChangeT) -> SectionChange[Any]:
         """Return a change of the tracking itself."""
         return SectionChange(self._told, what, b"", 0, 0)
 
@@ -165,7 +198,15 @@ class Tracker:
             self._know(row[2], row[1] not in _GONE)
         return own
 
-    def _change(self, sequence: int, kind: int, section_id: bytes, offset: int, size: int) -> SectionChange:
+    def _change(
+        self,
+        sequence: int,
+        kind: int,
+        section_id: bytes,
+        offset: int,
+        size: int,
+        content: bytes | None = None,
+    ) -> SectionChange[Any]:
         change = SectionChangeT(kind)
         if change not in _GONE and section_id not in self._known:
             change = SectionChangeT.CREATED  # A write that creates missing sections does not say if it did.
@@ -173,7 +214,7 @@ class Tracker:
         # An asynchronous checkpoint may lose updates that we have reported, so that its sequence falls back.
         # Ours does not: what exists now is reported with the highest sequence so far.
         sequence = self._told = max(sequence, self._told)
-        return SectionChange(sequence, change, section_id, offset, size)
+        return SectionChange(sequence, change, section_id, offset, size, content, self._decode)
 
     def _know(self, section_id: bytes, there: bool) -> None:
         if there:
@@ -185,15 +226,15 @@ class Tracker:
         """Remember sections that exist already; they are not reported."""
         self._known.update(section_ids)
 
-    def scan_page(self, sections: list[table_requests.SectionDescriptor]) -> list[SectionChange]:
+    def scan_page(self, sections: list[table_requests.SectionDescriptor]) -> list[SectionChange[Any]]:
         """Return a change for each section of a page, since any of them may have changed."""
-        sequence = self._sequence or 0
+        sequence, overwritten = self._sequence or 0, SectionChangeT.OVERWRITTEN
         return [
-            self._change(sequence, SectionChangeT.OVERWRITTEN, section.section_id, 0, section.size_bytes)
+            self._change(sequence, overwritten, section.section_id, 0, section.size_bytes, section.value)
             for section in sections
         ]
 
-    def finish_scan(self, found: set[bytes]) -> list[SectionChange]:
+    def finish_scan(self, found: set[bytes]) -> list[SectionChange[Any]]:
         """Return DELETED for every known section that is not in `found`, now that all sections were read."""
         sequence = self._sequence or 0
         self.needs_full_scan = False
@@ -208,9 +249,9 @@ async def begin(ask: AskOne, tracker: Tracker, limit: TimeLimit) -> None:
     """
     if not await _find_place(ask, tracker, limit.left_ns()):
         return
-    after: bytes | None = None
+    after = tracker.chosen.before
     while True:
-        page, after = await _page(ask, after, limit.left_ns())
+        page, after = await _page(ask, after, limit.left_ns(), tracker.chosen._replace(values=False))
         tracker.start([section.section_id for section in page])
         if after is None:
             return
@@ -245,17 +286,17 @@ class Changes:
         self._reopen = reopen
         self._lost = self._without_place = False
         self._found: set[bytes] = set()
-        self._after: bytes | None = None
+        self._after = tracker.chosen.before
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> list[SectionChange]:
+    async def __anext__(self) -> list[SectionChange[Any]]:
         while not (changes := await self.advance()):
             pass
         return changes
 
-    async def advance(self) -> list[SectionChange]:
+    async def advance(self) -> list[SectionChange[Any]]:
         """Make the next request; return its changes, or none. After that, `position` may be another one."""
         try:
             begins_again = self._lost or self._without_place
@@ -271,7 +312,7 @@ class Changes:
                 if self._fail is not None:
                     self._fail(error)
                 raise
-            self._found, self._after = set(), None
+            self._found, self._after = set(), self._tracker.chosen.before
             await asyncio.sleep(RETRY_S)
             return []
 
@@ -280,11 +321,11 @@ class Changes:
         """The position up to which all changes have been returned; -1 if that is unknown now."""
         return -1 if self._lost or self._without_place else self._tracker.position
 
-    def ended(self) -> SectionChange:
+    def ended(self) -> SectionChange[Any]:
         """Return the change that tells the program that no more changes come."""
         return self._tracker.about(SectionChangeT.ENDED)
 
-    async def _resume(self) -> list[SectionChange]:
+    async def _resume(self) -> list[SectionChange[Any]]:
         """Continue in a new session.
 
         The handle is opened again once: if the position is not found yet, the next attempt looks for it with
@@ -297,20 +338,20 @@ class Changes:
         self._tracker.lose_place()
         await _find_place(self._ask, self._tracker, TRACK_NS)
         self._without_place = False
-        self._found, self._after = set(), None
+        self._found, self._after = set(), self._tracker.chosen.before
         return [self._tracker.resume()]
 
-    async def _take(self) -> list[SectionChange]:
+    async def _take(self) -> list[SectionChange[Any]]:
         """Make one request, a TRACK or one for a page of all sections; return its changes."""
         tracker = self._tracker
         if not tracker.needs_full_scan:
             return tracker.take(await self._ask(Kind.TRACK, tracker.body, TRACK_NS))
-        page, self._after = await _page(self._ask, self._after, TRACK_NS)
+        page, self._after = await _page(self._ask, self._after, TRACK_NS, tracker.chosen)
         self._found.update(section.section_id for section in page)
         changes = tracker.scan_page(page)
         if self._after is None:
             changes += tracker.finish_scan(self._found)
-            self._found = set()
+            self._found, self._after = set(), tracker.chosen.before
         return changes
 
 
@@ -320,12 +361,14 @@ async def track(
     own: OwnUpdates | None = None,
     fail: Fail | None = None,
     reopen: Reopen | None = None,
+    chosen: Chosen = ALL,
+    decode: Callable[[bytes, bytes], Any] | None = None,
 ) -> Changes:
     """Begin to track, within the limit; return the changes from now on.
 
     Raises: SaAisError, or what `fail` makes of it.
     """
-    tracker = Tracker(own)
+    tracker = Tracker(own, chosen, decode)
     try:
         try:
             await begin(ask, tracker, limit)
@@ -333,7 +376,7 @@ async def track(
             if error.code != codes.BAD_HANDLE or reopen is None:
                 raise
             await reopen(limit)
-            tracker = Tracker(own)
+            tracker = Tracker(own, chosen, decode)
             await begin(ask, tracker, limit)
     except SaAisError as error:
         if fail is not None:
@@ -350,12 +393,12 @@ class OneByOne:
 
     def __init__(self, lists: Changes) -> None:
         self._lists = lists
-        self._left: deque[SectionChange] = deque()
+        self._left: deque[SectionChange[Any]] = deque()
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> SectionChange:
+    async def __anext__(self) -> SectionChange[Any]:
         while not self._left:
             self._left.extend(await anext(self._lists))
         return self._left.popleft()
@@ -366,8 +409,11 @@ def _is_without_active(error: SaAisError) -> bool:
 
 
 async def _page(
-    ask: AskOne, after: bytes | None, timeout_ns: int
+    ask: AskOne, after: bytes | None, timeout_ns: int, chosen: Chosen
 ) -> tuple[list[table_requests.SectionDescriptor], bytes | None]:
-    return table_requests.page_of(
-        await ask(Kind.ITERATE, table_requests.iterate_body(after, False), timeout_ns)
-    )
+    """Return the chosen sections of a page, and where the next one begins; None if none of it is chosen."""
+    body = table_requests.iterate_body(after, chosen.values)
+    page, after = table_requests.page_of(await ask(Kind.ITERATE, body, timeout_ns))
+    if page and chosen.ends(page[-1].section_id):
+        after = None
+    return [section for section in page if chosen.covers(section.section_id)], after

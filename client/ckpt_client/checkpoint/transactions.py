@@ -5,10 +5,12 @@ Pure. A transaction gathers conditions and changes, and becomes one UPDATE (see 
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Generic, NamedTuple, Protocol, Self, overload
 
+from ckpt_client.codecs import V
 from ckpt_client.errors import CheckpointError, SaAisError
-from ckpt_client.session.table_requests import (
+from ckpt_client.requests.expiry import Expiry
+from ckpt_client.requests.table_requests import (
     Attributes,
     Key,
     Value,
@@ -26,10 +28,10 @@ from ckpt_protocol.limits import VERSION_BYTES
 from ckpt_protocol.messages import Op
 
 
-class Versioned(NamedTuple):
+class Versioned(NamedTuple, Generic[V]):
     """A value with its version, which no other value of this key ever has."""
 
-    value: bytes
+    value: V
     version: str
     """Opaque: compare it with another version of this key, and nothing else."""
 
@@ -52,7 +54,7 @@ def shown_version(packed: Any) -> str:
     return packed.hex()
 
 
-def versioned_of(payload: Any) -> Versioned:
+def versioned_of(payload: Any) -> Versioned[bytes]:
     """Return the one value, with its version, in the answer to READ."""
     if type(payload) is not list or len(payload) != 1 or type(payload[0]) is not list:
         raise_malformed("READ")
@@ -89,17 +91,32 @@ class Changes:
         self.keys.append(key)
         self._add_bytes(len(name))
 
-    def put(self, key: Key, value: Value, expiration_ns: int | None) -> None:
-        """Add: this section has this content."""
+    def put(self, key: Key, value: Value, expiry: Expiry) -> None:
+        """Add: this section has this content, and expires then."""
+        self._write(Op.PUT, [], key, value, expiry)
+
+    def patch(self, key: Key, value: Value, expiry: Expiry) -> None:
+        """Add: this section begins with this content, and expires then."""
+        self._write(Op.PATCH, [0], key, value, expiry)
+
+    def _write(self, number: int, offset: list[int], key: Key, value: Value, expiry: Expiry) -> None:
         name, content = section_id(self.attributes, key), content_of(value)
-        check_expiration(expiration_ns)
-        self.ops.append([Op.PUT, name, content, expiration_ns])
+        check_expiration(expiry.at_ns)
+        self.ops.append([number, name, *offset, content, expiry.at_ns])
+        self.ops += expiry.ops_for(name)
         self._add_bytes(len(name) + len(content))
 
     def delete(self, key: Key) -> None:
         """Add: this section is deleted; it has to exist."""
+        self._delete(Op.DELETE, key)
+
+    def remove(self, key: Key) -> None:
+        """Add: this section is deleted if it exists."""
+        self._delete(Op.REMOVE, key)
+
+    def _delete(self, number: int, key: Key) -> None:
         name = section_id(self.attributes, key)
-        self.ops.append([Op.DELETE, name])
+        self.ops.append([number, name])
         self._add_bytes(len(name))
 
     def _add_bytes(self, count: int) -> None:
@@ -120,23 +137,16 @@ class Changes:
         return update_body([*conditions, *self.ops])
 
 
-class _Gathering:
+class _Gathering(Generic[V]):
     """What a program does inside a transaction: nothing is sent before the end of its block.
 
     Raises: CheckpointError INVALID_PARAM, NO_RESOURCES; then nothing of the call is gathered.
     """
 
-    def __init__(
-        self,
-        changes: Changes,
-        failure: Callable[[str, SaAisError], CheckpointError],
-        expiration_of: Callable[[int | None], int | None],
-        commit: Callable[[Changes], Any],
-    ) -> None:
-        self._changes = changes
+    def __init__(self, parts: "TransactionParts", commit: Callable[[Changes], Any]) -> None:
+        self._changes = Changes(parts.attributes)
+        self._parts = parts
         self._commit = commit
-        self._failure = failure
-        self._expiration_of = expiration_of
         self.version = ""
         """After the block: the version that the changed sections have now; "" without a condition."""
 
@@ -152,32 +162,90 @@ class _Gathering:
         """Require that there is such a section, whatever its content."""
         self._gather(lambda: self._changes.require(key, True))
 
-    def write(self, key: Key, value: Value, *, expiration: int | None = None) -> None:
-        """Replace a section's content, or create it. `expiration` as in the table's `Write` or `write`."""
-        self._gather(lambda: self._changes.put(key, value, self._expiration_of(expiration)))
+    @overload
+    def write(
+        self: "_Gathering[bytes]",
+        key: Key,
+        value: Value,
+        *,
+        expiration: int | None = None,
+        expires_in: float | None = None,
+        keep_expiry: bool = False,
+    ) -> None: ...
+
+    @overload
+    def write(
+        self,
+        key: Key,
+        value: V,
+        *,
+        expiration: int | None = None,
+        expires_in: float | None = None,
+        keep_expiry: bool = False,
+    ) -> None: ...
+
+    def write(
+        self,
+        key: Key,
+        value: Any,
+        *,
+        expiration: int | None = None,
+        expires_in: float | None = None,
+        keep_expiry: bool = False,
+    ) -> None:
+        """Replace a section's content, or create it. When it expires: as in a table's `Write` or `write`."""
+        parts = self._parts
+
+        def put() -> None:
+            expiry = parts.expiry_of(expiration, expires_in, keep_expiry)
+            self._changes.put(key, parts.encoded(key, value), expiry)
+
+        self._gather(put)
 
     def delete(self, key: Key) -> None:
-        """Delete a section. If it is missing, the transaction fails, and nothing of it is done."""
-        self._gather(lambda: self._changes.delete(key))
+        """Delete a section; a missing one is no error."""
+        self._gather(lambda: self._changes.remove(key))
 
-    def __setitem__(self, key: Key, value: Value) -> None:
+    @overload
+    def __setitem__(self: "_Gathering[bytes]", key: Key, value: Value) -> None: ...
+
+    @overload
+    def __setitem__(self, key: Key, value: V) -> None: ...
+
+    def __setitem__(self, key: Key, value: Any) -> None:
         self.write(key, value)
 
     def __delitem__(self, key: Key) -> None:
-        self.delete(key)
+        """Delete a section. If it is missing, the transaction fails, and nothing of it is done."""
+        self._gather(lambda: self._changes.delete(key))
 
     def _gather(self, add: Callable[[], None]) -> None:
         try:
             add()
         except SaAisError as error:
-            raise self._failure("update", error) from None
+            raise self._parts.failure("update", error) from None
 
 
-class Transaction(_Gathering):
+class TransactionParts(Protocol):
+    """What a transaction needs of its table's operations."""
+
+    attributes: Attributes
+
+    def failure(self, what: str, error: SaAisError, /) -> CheckpointError:
+        """Return what the program gets for an error."""
+
+    def encoded(self, key: Key, value: Any, /) -> Value:
+        """Return what is stored for a value. Raises: SaAisError INVALID_PARAM."""
+
+    def expiry_of(self, expiration: int | None, expires_in: float | None, keep_expiry: bool, /) -> Expiry:
+        """Return when a section expires. Raises: SaAisError INVALID_PARAM."""
+
+
+class Transaction(_Gathering[V]):
     """`with table.transaction() as t:` one atomic update, sent at the end of the block.
 
     An exception inside the block discards it. At its end: VersionConflict if a condition does not hold,
-    CheckpointKeyError if a section to be deleted is missing; then nothing was done.
+    CheckpointKeyError if a section is missing that `del` was to delete; then nothing was done.
     """
 
     def __enter__(self) -> Self:
@@ -190,7 +258,7 @@ class Transaction(_Gathering):
             self.version = self._commit(self._changes)
 
 
-class AsyncTransaction(_Gathering):
+class AsyncTransaction(_Gathering[V]):
     """`async with table.transaction() as t:` the same as `Transaction`, for asyncio."""
 
     async def __aenter__(self) -> Self:

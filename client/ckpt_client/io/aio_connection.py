@@ -21,7 +21,8 @@ from ckpt_client.io.blocking_connection import DETACH_NS
 from ckpt_client.io.connecting import LARGE_BYTES, explain_failure, untaken_bytes
 from ckpt_client.io.service_calls import AsyncServiceCalls
 from ckpt_client.io.time_limit import TimeLimit
-from ckpt_client.session import goodbyes, table_requests
+from ckpt_client.requests.table_requests import EMPTY_BODY
+from ckpt_client.session import goodbyes
 from ckpt_client.session.address import Address
 from ckpt_client.session.affinity import endpoint_of
 from ckpt_client.session.attachment import SessionState
@@ -372,11 +373,9 @@ class AsyncConnection(MovingConnection, AsyncServiceCalls):
         once. The session continues with a CLOSE that was not answered.
         """
         if self._session.state is SessionState.ATTACHED:
-            await self.call(Kind.CLOSE, handle, table_requests.EMPTY_BODY, limit.left_ns())
+            await self.call(Kind.CLOSE, handle, EMPTY_BODY, limit.left_ns())
         else:
-            self.give_up(
-                self.start(Kind.CLOSE, handle, table_requests.EMPTY_BODY, DETACH_NS, lambda call: None)
-            )
+            self.give_up(self.start(Kind.CLOSE, handle, EMPTY_BODY, DETACH_NS, lambda call: None))
 
     async def release(self, limit: TimeLimit | None = None) -> None:
         """Stop using the connection; the last user ends the session, within the limit (None: DETACH_NS)."""
@@ -394,7 +393,7 @@ class AsyncConnection(MovingConnection, AsyncServiceCalls):
             self.leave()
         try:
             if self._users and self._session.state is SessionState.ATTACHED:
-                await self.call(Kind.DETACH, 0, table_requests.EMPTY_BODY, limit.left_ns())
+                await self.call(Kind.DETACH, 0, EMPTY_BODY, limit.left_ns())
         except SaAisError as error:
             # The end of the session's grace time closes what the service has not closed now.
             if error.code == codes.TIMEOUT:

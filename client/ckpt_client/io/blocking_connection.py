@@ -19,7 +19,8 @@ from typing import Any, Final
 from ckpt_client.errors import SaAisError, error_of
 from ckpt_client.io.connecting import LARGE_BYTES, connect_socket, explain_failure, untaken_bytes
 from ckpt_client.io.service_calls import ServiceCalls
-from ckpt_client.session import goodbyes, table_requests
+from ckpt_client.requests.table_requests import EMPTY_BODY
+from ckpt_client.session import goodbyes
 from ckpt_client.session.affinity import endpoint_of
 from ckpt_client.session.attachment import SessionState
 from ckpt_client.session.call import Call
@@ -437,7 +438,7 @@ class Connection(ServiceCalls):
             if not self._session.attached:
                 return
             if goodbyes.is_worth_waiting(address, _monotonic_ns()):
-                self.call(Kind.DETACH, 0, table_requests.EMPTY_BODY, DETACH_NS)
+                self.call(Kind.DETACH, 0, EMPTY_BODY, DETACH_NS)
             else:
                 self.leave()
         except SaAisError as error:

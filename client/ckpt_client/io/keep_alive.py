@@ -15,10 +15,10 @@ from typing import Final, Protocol
 
 from ckpt_client.errors import SaAisError
 from ckpt_client.io.blocking_connection import Connection
+from ckpt_client.requests.table_requests import EMPTY_BODY
 from ckpt_client.session.attachment import SessionState
 from ckpt_client.session.call import MILLISECOND_NS
 from ckpt_client.session.node_silence import DEAD_AFTER_NS, KEEP_UP_NS
-from ckpt_client.session.table_requests import EMPTY_BODY
 from ckpt_protocol import codes
 from ckpt_protocol.messages import Kind
 

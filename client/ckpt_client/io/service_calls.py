@@ -6,8 +6,8 @@ An operation is a generator of requests (see `steps`). The two classes have the 
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from ckpt_client.io.time_limit import TimeLimit
-from ckpt_client.session import table_requests
-from ckpt_client.session.table_requests import Key, Status
+from ckpt_client.requests import table_requests
+from ckpt_client.requests.table_requests import Key, Status
 from ckpt_client.steps import Request, Result, Steps, drive, drive_async
 from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.errors import FrameError

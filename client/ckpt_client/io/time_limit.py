@@ -3,7 +3,7 @@
 import time
 from typing import Final
 
-from ckpt_client.session.table_requests import timeout_in_ns
+from ckpt_client.requests.table_requests import timeout_in_ns
 
 _MILLISECOND_NS: Final = 1_000_000
 _monotonic_ns = time.monotonic_ns

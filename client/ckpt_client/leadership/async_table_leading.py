@@ -1,8 +1,9 @@
 """`lead` and `leader` of an `AsyncTable`."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
-from ckpt_client.checkpoint.async_table_driver import AsyncTableDriver
+from ckpt_client.checkpoint.following import Following
+from ckpt_client.codecs import Codec, V
 from ckpt_client.errors import SaAisError
 from ckpt_client.io.aio_connection import AsyncConnection
 from ckpt_client.io.time_limit import TimeLimit
@@ -14,14 +15,21 @@ from ckpt_client.leadership.leader_tracking import LeaderChanges
 from ckpt_client.leadership.leaders import Leader, LeadershipHistory, ask_history, ask_leader
 from ckpt_client.leadership.standby import Standby
 from ckpt_client.leadership.table_leading import require_leadable
-from ckpt_client.session.table_requests import OpenParameters
+from ckpt_client.mapping.async_table_mapping import AsyncTableMapping
+from ckpt_client.requests.table_requests import OpenParameters
 
 
-class AsyncLeadingTable(AsyncTableDriver):
+class AsyncLeadingTable(AsyncTableMapping[V]):
     """The part of `AsyncTable` that leads."""
 
-    def __init__(self, connection: AsyncConnection, opening: OpenParameters, timeout_ns: int) -> None:
-        super().__init__(connection, opening, timeout_ns)
+    def __init__(
+        self,
+        connection: AsyncConnection,
+        opening: OpenParameters,
+        timeout_ns: int,
+        codec: Codec[V] | None = None,
+    ) -> None:
+        super().__init__(connection, opening, timeout_ns, codec)
         self._leads = AsyncLeads(self._operations)
 
     def lead(
@@ -88,10 +96,14 @@ class AsyncLeadingTable(AsyncTableDriver):
         """Return the program that leads, those that wait to, and the last ten that led, with the reasons."""
         return await self._run(ask_history(self._operations), timeout)
 
-    async def track_leader(self) -> AsyncIterator[Leader | None]:
+    def track_leader(self) -> Following[Leader | None]:
         """Return an iterator over who leads: first the present leader, then each other one; None for none.
 
-        If the checkpoint is gone, the iterator raises.
+        `async for leader in table.track_leader():` If the checkpoint is gone, the iterator raises.
         """
-        feed = await self._begin_feed(TimeLimit(None, self._operations.timeout_ns))
-        return LeaderChanges(feed.ask, self._operations.creation_id, feed.reopen, feed.fail)
+
+        async def begin() -> LeaderChanges:
+            feed = await self._begin_feed(TimeLimit(None, self._operations.timeout_ns))
+            return LeaderChanges(feed.ask, self._operations.creation_id, feed.reopen, feed.fail)
+
+        return Following(begin())

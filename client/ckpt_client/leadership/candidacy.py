@@ -22,7 +22,7 @@ from ckpt_client.io.blocking_connection import DETACH_NS
 from ckpt_client.io.time_limit import TimeLimit
 from ckpt_client.leadership.lead_arguments import LeadArguments, own_host, own_pid
 from ckpt_client.leadership.leaders import answer_of, leader_body, leader_track_body
-from ckpt_client.session import table_requests
+from ckpt_client.requests import table_requests
 from ckpt_client.session.call import MILLISECOND_NS
 from ckpt_client.steps import Request, drive_async
 from ckpt_protocol import codes

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple, TypedDict
 
 from ckpt_client.checkpoint.leadership_state import SECOND_NS
-from ckpt_client.session.table_requests import refuse
+from ckpt_client.requests.table_requests import refuse
 from ckpt_protocol import codes
 from ckpt_protocol.limits import (
     LEADER_HOST_BYTES_MAX,

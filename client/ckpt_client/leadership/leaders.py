@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from ckpt_client.checkpoint.leadership_state import SECOND_NS, Token
 from ckpt_client.checkpoint.operations import Operation, Operations
 from ckpt_client.errors import SaAisError
-from ckpt_client.session.table_requests import raise_malformed
+from ckpt_client.requests.table_requests import raise_malformed
 from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.errors import FrameError
 from ckpt_protocol.messages import EndReason, Kind
@@ -108,17 +108,17 @@ def leader_of(answer: LeaderAnswer, creation_id: int) -> Leader | None:
     return Leader(name, host, pid, node, leader.since_ns, token, ttl, leader.exclusive, death_seen)
 
 
-def ask_leader(operations: Operations) -> Operation[Leader | None]:
+def ask_leader(operations: Operations[Any]) -> Operation[Leader | None]:
     """Return who leads the checkpoint; None if no program does."""
     return (yield from _ask(operations, whole=False)).leader
 
 
-def ask_history(operations: Operations) -> Operation[LeadershipHistory]:
+def ask_history(operations: Operations[Any]) -> Operation[LeadershipHistory]:
     """Return who leads the checkpoint, who waits to, and who led it."""
     return (yield from _ask(operations, whole=True))
 
 
-def _ask(operations: Operations, whole: bool) -> Operation[LeadershipHistory]:
+def _ask(operations: Operations[Any], whole: bool) -> Operation[LeadershipHistory]:
     try:
         answer = answer_of((yield from operations.ask(Kind.LEADER, leader_body(whole=whole))))
     except SaAisError as error:

@@ -9,7 +9,7 @@ from ckpt_client.checkpoint.leadership_state import SECOND_NS
 from ckpt_client.errors import LeadershipEnded, SaAisError
 from ckpt_client.leadership.candidacy import Candidacy
 from ckpt_client.leadership.lead_arguments import LeadArguments, default_name, program_name
-from ckpt_client.session.table_requests import refuse
+from ckpt_client.requests.table_requests import refuse
 from ckpt_protocol import codes
 
 Fail = Callable[[str, SaAisError], Exception]

@@ -21,7 +21,7 @@ from ckpt_client.checkpoint.tracking import (
 from ckpt_client.errors import SaAisError, error_of
 from ckpt_client.io.time_limit import TimeLimit
 from ckpt_client.leadership.candidacy import Connect
-from ckpt_client.session import table_requests
+from ckpt_client.requests import table_requests
 from ckpt_client.steps import Request, drive_async
 from ckpt_protocol import codes
 from ckpt_protocol.body_codec import pack_body

@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING
 
 from ckpt_client.checkpoint.open_checkpoint import OpenCheckpoint
 from ckpt_client.checkpoint.operations import Operations
-from ckpt_client.checkpoint.table_properties import TableProperties
+from ckpt_client.codecs import V
 from ckpt_client.errors import SaAisError, error_of
 from ckpt_client.io.blocking_connection import Connection
 from ckpt_client.io.time_limit import TimeLimit
 from ckpt_client.leadership.lead_arguments import TTL_S, lead_arguments
 from ckpt_client.leadership.leaders import Leader, LeadershipHistory, ask_history, ask_leader
 from ckpt_client.leadership.leads import Leads
+from ckpt_client.mapping.table_mapping import TableMapping
 from ckpt_protocol import codes
 
 if TYPE_CHECKING:
@@ -29,10 +30,10 @@ def require_leadable(operations: OpenCheckpoint) -> None:
         raise error_of(codes.ACCESS, "the table is read-only")
 
 
-class LeadingTable(TableProperties):
+class LeadingTable(TableMapping[V]):
     """The part of `Table` that leads."""
 
-    def __init__(self, operations: Operations, connection: Connection, keep_alive: bool = False) -> None:
+    def __init__(self, operations: Operations[V], connection: Connection, keep_alive: bool = False) -> None:
         super().__init__(operations, connection, keep_alive)
         self._leads = Leads(operations)
 

@@ -16,6 +16,8 @@ from ckpt_client.leadership.async_leadership import AsyncLeadership, Leading
 from ckpt_client.leadership.async_leads import AsyncLeads
 from ckpt_client.leadership.candidacy import Candidacy
 from ckpt_client.leadership.lead_arguments import TTL_S, LeadArguments, LeadOptions, lead_arguments
+from ckpt_client.requests import table_requests
+from ckpt_client.requests.table_requests import Key
 from ckpt_client.saf.checkpoint_handle import READ, WRITE, CheckpointHandle, Iteration, SafCall
 from ckpt_client.saf.saf_requests import SafRequest, as_timeout, named_error, open_body, with_call_name
 from ckpt_client.saf.types import (
@@ -28,8 +30,6 @@ from ckpt_client.saf.types import (
     Version,
 )
 from ckpt_client.saf.version import HIGHEST, is_new, negotiate
-from ckpt_client.session import table_requests
-from ckpt_client.session.table_requests import Key
 from ckpt_client.steps import Result, drive_async
 from ckpt_protocol import codes
 from ckpt_protocol.constants import SA_CKPT_SECTIONS_ANY, SA_TIME_END

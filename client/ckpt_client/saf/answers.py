@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from ckpt_client.requests import table_requests
 from ckpt_client.saf.saf_requests import as_bytes
 from ckpt_client.saf.types import CheckpointCreationAttributes, CheckpointDescriptor, SectionDescriptor
-from ckpt_client.session import table_requests
 from ckpt_protocol import codes
 
 

@@ -11,13 +11,13 @@ from ckpt_client.errors import SaAisError
 from ckpt_client.leadership.lead_arguments import TTL_S, LeadArguments, LeadOptions
 from ckpt_client.leadership.leadership import Leadership
 from ckpt_client.leadership.leads import Leads
+from ckpt_client.requests import table_requests
+from ckpt_client.requests.table_requests import Key
 from ckpt_client.saf.aio import LEAD, AsyncCheckpoint, AsyncCheckpointService, AsyncSectionIteration
 from ckpt_client.saf.answers import code_of
 from ckpt_client.saf.checkpoint_handle import ITERATE, SafCall
 from ckpt_client.saf.saf_requests import SafRequest, as_invocation, named_error, with_call_name
 from ckpt_client.saf.types import DEFAULT, CheckpointDescriptor, SectionChange, SectionDescriptor
-from ckpt_client.session import table_requests
-from ckpt_client.session.table_requests import Key
 from ckpt_client.steps import Result, drive
 from ckpt_protocol import codes
 from ckpt_protocol.codes import SaAisErrorT

@@ -12,11 +12,11 @@ from typing import Any, Final
 
 from ckpt_client.checkpoint.leadership_state import LeadershipState
 from ckpt_client.errors import SaAisError
+from ckpt_client.requests.table_requests import Attributes, status_of
 from ckpt_client.saf import saf_requests
 from ckpt_client.saf.answers import created_id, descriptor_of, page_of, values_of
 from ckpt_client.saf.saf_requests import BeyondLimit, SafRequest
 from ckpt_client.saf.types import CheckpointDescriptor, SectionDescriptor
-from ckpt_client.session.table_requests import Attributes, status_of
 from ckpt_client.steps import Result, Steps
 from ckpt_protocol import codes
 from ckpt_protocol.body_codec import pack_body

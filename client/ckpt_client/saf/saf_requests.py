@@ -10,8 +10,8 @@ from operator import index as as_integer
 from typing import Any, Final, NamedTuple, ParamSpec, TypeVar
 
 from ckpt_client.errors import SaAisErrInvalidParam, SaAisError, error_of
+from ckpt_client.requests.table_requests import EMPTY_BODY, NO_LIMIT_NS, checkpoint_name, refuse, update_body
 from ckpt_client.saf.types import CheckpointCreationAttributes
-from ckpt_client.session.table_requests import EMPTY_BODY, NO_LIMIT_NS, checkpoint_name, refuse, update_body
 from ckpt_protocol import codes
 from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.constants import (

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from ckpt_client.errors import SaAisError
 from ckpt_client.io.loop_thread import Cancellable, Runner, finalize_at_exit, shared_runner
+from ckpt_client.requests.table_requests import Key
 from ckpt_client.saf.aio import AsyncCheckpoint, AsyncCheckpointService
 from ckpt_client.saf.answers import code_of
 from ckpt_client.saf.callbacks import PendingCallbacks
@@ -25,7 +26,6 @@ from ckpt_client.saf.types import (
     Version,
 )
 from ckpt_client.saf.version import HIGHEST
-from ckpt_client.session.table_requests import Key
 from ckpt_client.steps import Result
 from ckpt_protocol import codes
 

@@ -33,7 +33,13 @@ from ckpt_protocol.limits import (
     UPDATE_BODY_BYTES_MAX,
 )
 from ckpt_protocol.messages import Op
-from ckpt_protocol.parse_answers import Page, parse_opened, parse_page, parse_status, parse_values
+from ckpt_protocol.parse_answers import (
+    Page,
+    parse_opened,
+    parse_page,
+    parse_status,
+    parse_values,
+)
 from ckpt_protocol.parse_answers import SectionDescriptor as SectionDescriptor
 
 Bytes = bytes | bytearray | memoryview
@@ -195,6 +201,11 @@ def open_parameters(
     return OpenParameters(encoded, open_flags, attributes, grow)
 
 
+def stored_bytes(value: Value) -> bytes:
+    """Return the bytes that a text or bytes value stands for."""
+    return value.encode() if isinstance(value, str) else bytes(value)
+
+
 def section_id(attributes: Attributes, key: Key) -> bytes:
     """Return the section id for a key. Raises: SaAisError INVALID_PARAM."""
     if attributes.sections_max == 1:
@@ -273,26 +284,12 @@ def check_call_bytes(total_bytes: int) -> None:
         refuse(codes.NO_RESOURCES, f"a call of {total_bytes} bytes exceeds {CALL_BYTES_MAX} bytes")
 
 
-def patch_body(
-    attributes: Attributes,
-    values: Mapping[Any, Value] | Iterable[tuple[Key, Value]],
-    expiration_ns: int | None,
-) -> bytes:
-    """UPDATE: write at the beginning of several sections, atomically; create the missing ones."""
-    check_expiration(expiration_ns)
+def pairs_of(values: Mapping[Any, Any] | Iterable[tuple[Key, Any]]) -> list[tuple[Key, Any]]:
+    """Return several sections as (key, value) pairs. Raises: SaAisError INVALID_PARAM."""
     try:
-        pairs = [(key, value) for key, value in (values.items() if isinstance(values, Mapping) else values)]
+        return [(key, value) for key, value in (values.items() if isinstance(values, Mapping) else values)]
     except (TypeError, ValueError):
         refuse(codes.INVALID_PARAM, "give several sections as a mapping or as (key, value) pairs")
-    check_count(len(pairs))
-    ops: list[list[Any]] = []
-    total_bytes = 0
-    for key, value in pairs:
-        name, content = section_id(attributes, key), content_of(value)
-        total_bytes += len(name) + len(content)
-        ops.append([Op.PATCH, name, 0, content, expiration_ns])
-    check_call_bytes(total_bytes)
-    return update_body(ops)
 
 
 def check_count(count: int) -> None:
@@ -340,9 +337,10 @@ def probe_body(attributes: Attributes, key: Key) -> bytes:
     return pack_body([[section_id(attributes, key), 0, 0]])
 
 
-def iterate_body(after: bytes | None, with_values: bool) -> bytes:
+def iterate_body(after: bytes | None, with_values: bool, with_position: bool = False) -> bytes:
     """ITERATE: the page of sections after `after`."""
-    return pack_body([SA_CKPT_SECTIONS_ANY, 0, after, with_values])
+    more = [None, False, True] if with_position else []
+    return pack_body([SA_CKPT_SECTIONS_ANY, 0, after, with_values, *more])
 
 
 def is_single_key(keys: object) -> bool:
@@ -435,6 +433,6 @@ def status_of(payload: Any) -> Status:
     return Status(Attributes(*status.attributes), *status[1:])
 
 
-def values_or_value(values: list[bytes]) -> list[bytes] | bytes:
+def values_or_value(values: list[Any]) -> Any:
     """Return values as `Read` of a list does: several as a list, one by itself."""
     return values if len(values) != 1 else values[0]

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from ckpt_client.session.table_requests import Attributes, raise_malformed, refuse
+from ckpt_client.requests.table_requests import Attributes, raise_malformed, refuse
 from ckpt_protocol import codes
 from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.limits import SIZE_MAX

@@ -1,0 +1,1 @@
+"""What a table has of a Python mapping."""
