@@ -23,7 +23,7 @@ import typer
 from tests.docs.code_blocks import PAGES, ROOT, Block, blocks_of
 from typer.testing import CliRunner
 
-from ckpt_client import Connection, Table
+from ckpt_client import Connection
 from ckpt_protocol.body_codec import pack_body, unpack_body
 from ckpt_protocol.framing import FrameDecoder, encode_frame
 from ckpt_protocol.handshake import NONCE_BYTES
@@ -244,8 +244,6 @@ def test_a_dialogue_with_a_node_goes_as_the_page_says(
             assert is_like(body, got), f"{block}: {line}: {got}"
 
 
-NOT_THERE_YET = "a call that is not there yet"
-
 CHECKED = ("python", "hidden", "sh", "console", "toml", "text dialogue")
 
 
@@ -257,14 +255,7 @@ def test_every_block_is_checked_or_the_page_says_why_not() -> None:
 def test_the_blocks_that_are_not_run_are_few() -> None:
     """Each is a place where the documentation can be wrong, and no test notices it."""
     reasons = {block.not_run for block in BLOCKS if block.not_run}
-    assert reasons == {"a drawing", "the fields of a body", NOT_THERE_YET}
-
-
-def test_a_block_waits_only_for_calls_that_are_not_there() -> None:
-    """docs/coming-from.md was written with the calls that it describes."""
-    assert not (hasattr(Table, "batch") and hasattr(Table, "touch")), (
-        f"run these blocks: remove 'not run: {NOT_THERE_YET}' from docs/coming-from.md, then this test"
-    )
+    assert reasons == {"a drawing", "the fields of a body"}
 
 
 def test_a_comment_holds_for_the_block_after_it_and_no_other() -> None:
