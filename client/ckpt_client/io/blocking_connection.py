@@ -47,13 +47,12 @@ _RECEIVE_BYTES: Final = 65536
 _MOVE_CALL_NS: Final = 4 * MOVE_LIMIT_NS
 """A call with a shorter time-out is not delayed by a move to another node, which it does not need."""
 
-_DONT_WAIT: Final = socket.MSG_DONTWAIT
 _SIMPLE_BYTES_MAX: Final = 32768
 """A larger request is sent in pieces, each within the call's time-out."""
 
 _SECOND_NS, _MILLISECOND_NS = 1_000_000_000, 1_000_000
-_monotonic_ns = time.monotonic_ns
-_get_ident = threading.get_ident
+_DONT_WAIT: Final = socket.MSG_DONTWAIT
+_monotonic_ns, _get_ident = time.monotonic_ns, threading.get_ident
 
 
 class Connection(ServiceCalls):
