@@ -1,4 +1,4 @@
-"""A table is a mapping, as somebody expects who knows dict, shelve or Redis. `Table` and `AsyncTable` alike."""
+"""A table is a mapping, as somebody expects who knows dict, shelve or Redis."""
 
 import json
 import threading
@@ -213,7 +213,9 @@ def test_a_dict_of_a_table_is_one_request_per_page(
         assert not table._one_instruction
 
 
-def test_a_dict_of_a_table_beside_one_that_deletes_has_no_key_error(cluster: LocalCluster, name: str) -> None:
+def test_a_dict_of_a_table_has_no_key_error_while_another_program_deletes(
+    cluster: LocalCluster, name: str
+) -> None:
     stop = threading.Event()
 
     def change() -> None:
