@@ -21,7 +21,7 @@ SPREAD := -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help venv demo test test-extended test-all test-pythons smoke check compile-check conformance format bench \
 	bench-time-outs bench-kill bench-silence \
-	bench-handover bench-join bench-takeover bench-budget soak sweep sweep-mutants fuzz clean
+	bench-handover bench-join bench-mapping bench-takeover bench-budget soak sweep sweep-mutants fuzz clean
 
 help:
 	@echo 'First steps'
@@ -51,6 +51,7 @@ help:
 	@echo '  make bench-handover   SIGTERM of the active node: the longest pause'
 	@echo '  make bench-join       a node joins 100 MB while writes go on'
 	@echo '  make bench-kill       20 kills of the active node: time to the next write'
+	@echo '  make bench-mapping    dict(table), typed values, update, snapshot: next to their floors'
 	@echo '  make bench-silence    nodes fall silent: how every client continues'
 	@echo '  make bench-takeover   the leader of a table is killed, stopped, cut off, resigns'
 	@echo '  make bench-time-outs  calls without an answer, against their time-outs'
@@ -125,6 +126,9 @@ bench-handover: $(INSTALLED)
 
 bench-join: $(INSTALLED)
 	$(BIN)/python -m bench.join $(BENCH)
+
+bench-mapping: $(INSTALLED)
+	$(BIN)/python -m bench.mapping $(BENCH)
 
 bench-takeover: $(INSTALLED)
 	$(BIN)/python -m bench.takeover $(BENCH)

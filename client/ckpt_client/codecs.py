@@ -33,18 +33,23 @@ class Codec(Protocol[V]):
         """Return the value of these bytes."""
 
 
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
 class _Json:
     """JSON as UTF-8. It knows no NaN and no infinity, which other languages do not read."""
 
+    def __init__(self) -> None:
+        # Made once: `dumps` and `loads` would make them anew for each value.
+        self._to_text = _json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+        self._from_text = _json.JSONDecoder(parse_constant=_refuse_constant).decode
+
     def encode(self, value: Any, /) -> bytes:
-        return _json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        return self._to_text(value).encode()
 
     def decode(self, data: bytes, /) -> Any:
-        return _json.loads(data, parse_constant=_refuse_constant)
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
+        return self._from_text(data.decode())
 
 
 class _Msgpack:

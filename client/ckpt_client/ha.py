@@ -22,6 +22,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
 from ckpt_client.async_table import AsyncTable
+from ckpt_client.codecs import V
 from ckpt_client.errors import LeadershipLost, SaAisError
 from ckpt_client.io.loop_thread import shared_runner
 from ckpt_client.leadership.async_leadership import AsyncLeadership
@@ -40,9 +41,9 @@ logger = logging.getLogger("aspCheckpoint")
 
 
 def run(
-    serve: Callable[[dict[bytes, bytes], Leadership], Result],
+    serve: Callable[[dict[bytes, V], Leadership], Result],
     *,
-    table: Table,
+    table: Table[V],
     ttl: float = TTL_S,
     watchdog: float | None = None,
     name: str | None = None,
@@ -55,7 +56,8 @@ def run(
     pass). Then the program waits to lead again. If it has not returned `end_process_after` seconds later, the
     process ends at once, with exit code 75. The other arguments are those of `Table.lead`.
 
-    Raises: what `serve` raises; CheckpointError as `Table.lead`.
+    Raises: what `serve` raises; CheckpointError as `Table.lead`; UndecodableValue if the table's codec cannot
+    read a value.
     """
     arguments: LeadOptions = {
         "ttl": ttl,
@@ -78,7 +80,7 @@ def run(
                     return result
 
 
-def _lead(table: Table, arguments: LeadOptions) -> tuple[Leadership, dict[bytes, bytes]]:
+def _lead(table: Table[V], arguments: LeadOptions) -> tuple[Leadership, dict[bytes, V]]:
     """Wait until the program leads; return its leadership, and the complete content of the table."""
     runner = shared_runner()
     standby = runner.run(table._follow())
@@ -86,9 +88,10 @@ def _lead(table: Table, arguments: LeadOptions) -> tuple[Leadership, dict[bytes,
     try:
         try:
             leadership = table.lead(math.inf, **arguments)
-            state = runner.run(standby.complete(leadership.position, leadership.over()))
+            held = runner.run(standby.complete(leadership.position, leadership.over()))
         finally:
             runner.run(standby.end())
+        state = {key: table._operations.decoded(key, data) for key, data in held.items()}
     except BaseException as error:
         if leadership is not None:
             leadership.close()
@@ -103,9 +106,9 @@ def _was_lost(leadership: Leadership | AsyncLeadership) -> bool:
 
 
 async def run_async(
-    serve: Callable[[dict[bytes, bytes], AsyncLeadership], Awaitable[Result]],
+    serve: Callable[[dict[bytes, V], AsyncLeadership], Awaitable[Result]],
     *,
-    table: AsyncTable,
+    table: AsyncTable[V],
     ttl: float = TTL_S,
     watchdog: float | None = None,
     name: str | None = None,
@@ -134,18 +137,17 @@ async def run_async(
     return task.result()
 
 
-async def _lead_async(
-    table: AsyncTable, arguments: LeadOptions
-) -> tuple[AsyncLeadership, dict[bytes, bytes]]:
+async def _lead_async(table: AsyncTable[V], arguments: LeadOptions) -> tuple[AsyncLeadership, dict[bytes, V]]:
     """Do what `_lead` does."""
     standby = await table._follow()
     leadership: AsyncLeadership | None = None
     try:
         try:
             leadership = await table.lead(math.inf, **arguments)
-            state = await standby.complete(leadership.position, leadership.over())
+            held = await standby.complete(leadership.position, leadership.over())
         finally:
             await standby.end()
+        state = {key: table._operations.decoded(key, data) for key, data in held.items()}
     except BaseException as error:
         if leadership is not None:
             await leadership.close()

@@ -14,8 +14,11 @@ from tests.e2e.leading import KINDS, TTL_S, opened, opened_async, revoke, wait_q
 
 from ckpt_client import (
     AsyncLeadership,
+    AsyncTable,
     Leadership,
     Table,
+    UndecodableValue,
+    codecs,
     ha,
 )
 from ckpt_client.leadership.standby import Standby
@@ -232,3 +235,24 @@ def test_a_process_that_does_not_stop_serving_ends(cluster: LocalCluster, name: 
     command = [sys.executable, "-c", program, name, cluster.address("a")]
     with opened(cluster, name):
         assert subprocess.run(command, timeout=60).returncode == ha.EXIT_CODE
+
+
+def test_the_state_has_values_of_the_tables_type(cluster: LocalCluster, name: str) -> None:
+    with Table(name, 100, 1_000, 32, address=cluster.address("a"), codec=codecs.json) as table:
+        table["k"] = [1, "two"]
+        assert ha.run(lambda state, leadership: state, table=table) == {b"k": [1, "two"]}
+        with Table(name, address=cluster.address("a")) as other:
+            other["bad"] = "{"
+        with pytest.raises(UndecodableValue):
+            ha.run(lambda state, leadership: state, table=table)
+        assert table.leader() is None
+
+    async def serve(state: dict[bytes, Any], leadership: AsyncLeadership) -> Any:
+        return state
+
+    async def lead() -> Any:
+        async with AsyncTable.open(name, address=cluster.address("a"), codec=codecs.json) as table:
+            await table.delete("bad")
+            return await ha.run_async(serve, table=table)
+
+    assert asyncio.run(lead()) == {b"k": [1, "two"]}

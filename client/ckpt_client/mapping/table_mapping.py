@@ -33,6 +33,7 @@ class TableMapping(TableProperties[V], MutableMapping[bytes, V]):
     def __init__(self, operations: Operations[V], connection: Connection, keep_alive: bool = False) -> None:
         super().__init__(operations, connection, keep_alive)
         self._one_instruction = OneInstruction()
+        self._ready = self._one_instruction.ready
 
     # -- writing
 
@@ -299,10 +300,9 @@ class TableMapping(TableProperties[V], MutableMapping[bytes, V]):
             raise self._operations.failure("read from", error) from None
 
     def __getitem__(self, key: Key) -> V:
-        if self._one_instruction:
-            ready = self._one_instruction.take(key, place_of_caller())
-            if ready is not None:
-                value: V = ready[0]
+        if self._ready:
+            value: V = self._one_instruction.take(key, place_of_caller(), _MISSING)
+            if value is not _MISSING:
                 return value
         try:
             return self._read_one(key, None)
@@ -347,8 +347,8 @@ class TableMapping(TableProperties[V], MutableMapping[bytes, V]):
 
     def keys(self, timeout: float | None = None) -> TableKeys:
         """Return a view of every key, in order; read in pages, like `items`."""
-        read_keys, read_items = lambda: self._keys(timeout), lambda: self._items(timeout)
-        return TableKeys(self, read_keys, read_items, self._one_instruction, place_of_caller())
+        read_keys, read_all = lambda: self._keys(timeout), lambda: self.read_all(timeout)
+        return TableKeys(self, read_keys, read_all, self._one_instruction, place_of_caller())
 
     def values(self, timeout: float | None = None) -> TableValues[V]:
         """Return a view of every value, in the order of the keys; read in pages, like `items`."""

@@ -8,8 +8,8 @@ service. (ADR 34)
 """
 
 import sys
-import threading
 from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
+from threading import get_ident
 from typing import Any
 
 from ckpt_client.codecs import V
@@ -18,10 +18,13 @@ Place = tuple[int, int]
 """An instruction of the program: the frame that executes it, and where in its code."""
 
 
+_frame_at = sys._getframe
+
+
 def place_of_caller() -> Place | None:
     """Return the instruction that called the caller of this function; None if no Python code did."""
     try:
-        frame = sys._getframe(2)
+        frame = _frame_at(2)
     except ValueError:
         return None
     return id(frame), frame.f_lasti
@@ -31,31 +34,28 @@ class OneInstruction:
     """The values that instructions which are being executed will ask for, by thread."""
 
     def __init__(self) -> None:
-        self._waiting: dict[int, tuple[Place, list[tuple[bytes, Any]]]] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._waiting)
+        self.ready: dict[int, tuple[Place, list[tuple[bytes, Any]]]] = {}
+        """Of each thread: the instruction, and the keys with their values, the next one last."""
 
     def keep(self, place: Place, items: list[tuple[bytes, Any]]) -> None:
         """Have these ready, in this order, for the instruction that asked for the keys."""
         if items:
             items.reverse()
-            self._waiting[threading.get_ident()] = place, items
+            self.ready[get_ident()] = place, items
 
-    def take(self, key: object, place: Place | None) -> tuple[Any] | None:
-        """Return the value, if this is the next key and the instruction is the same one; else None."""
-        thread = threading.get_ident()
-        kept = self._waiting.get(thread)
-        if kept is None:
-            return None
-        made_at, items = kept
-        if made_at != place or items[-1][0] is not key:
-            del self._waiting[thread]  # That instruction was interrupted, or asks for something else.
-            return None
-        value = items.pop()[1]
+    def take(self, key: object, place: Place | None, missing: Any) -> Any:
+        """Return the value, if this is the next key and the instruction is the same one; else `missing`."""
+        thread = get_ident()
+        if thread not in self.ready:
+            return missing
+        made_at, items = self.ready[thread]
+        next_key, value = items.pop()
+        if next_key is not key or made_at != place:
+            del self.ready[thread]  # That instruction was interrupted, or asks for something else.
+            return missing
         if not items:
-            del self._waiting[thread]
-        return (value,)
+            del self.ready[thread]
+        return value
 
 
 class TableKeys(KeysView[bytes]):
@@ -65,23 +65,22 @@ class TableKeys(KeysView[bytes]):
         self,
         table: Mapping[bytes, Any],
         read_keys: Callable[[], Iterator[bytes]],
-        read_items: Callable[[], Iterator[tuple[bytes, Any]]],
+        read_all: Callable[[], dict[bytes, Any]],
         one_instruction: OneInstruction,
         made_at: Place | None,
     ) -> None:
         super().__init__(table)
         self._read_keys = read_keys
-        self._read_items = read_items
+        self._read_all = read_all
         self._one_instruction = one_instruction
         self._made_at = made_at
 
     def __iter__(self) -> Iterator[bytes]:
         if self._made_at is None or self._made_at != place_of_caller():
             return self._read_keys()
-        items = list(self._read_items())
-        keys = [key for key, _ in items]
-        self._one_instruction.keep(self._made_at, items)
-        return iter(keys)
+        found = self._read_all()
+        self._one_instruction.keep(self._made_at, list(found.items()))
+        return iter(found)
 
 
 class TableItems(ItemsView[bytes, V]):
