@@ -32,6 +32,7 @@ FOUND_AT_ONCE = (
     "answered before acknowledged",
     "retention never ends",
     "the living declared dead",
+    "log first when it grows",
 )
 FOUND_SOON = (
     "pending reads not asked",
@@ -49,6 +50,8 @@ FOUND_SOON = (
     "leadership left behind",
     "last come first served",
     "ttl goes on",
+    "resize not finished after fail-over",
+    "limits left behind",
 )
 
 

@@ -93,6 +93,7 @@ def _replicas_differ(cluster: Cluster, nodes: list[Node], creation_id: int) -> s
     if not all(creation_id in cluster.deferred_replicas(node_id) for node_id in lacking):
         return f"{name} has replicas that are not in sync: {entry.replicas}"
     versions = []
+    wanted_limits = (entry.resize_number, entry.attributes.limits, entry.attributes.limits)
     for node in nodes:
         if not entry.replicas.get(node.context.node_id):
             continue
@@ -100,6 +101,10 @@ def _replicas_differ(cluster: Cluster, nodes: list[Node], creation_id: int) -> s
         if replica is None or comparable_content(replica) is None:
             return f"{name} has no consistent replica on {node.context.node_id}"
         versions.append((version_of(replica)[1], comparable_content(replica)))
+        if replica.sections.resize_state != wanted_limits:
+            return (
+                f"{name} is resized to {wanted_limits}, and its content has {replica.sections.resize_state}"
+            )
     if any(version != versions[0] for version in versions):
         return f"{name} differs between its replicas: {[version[0] for version in versions]}"
     return ""

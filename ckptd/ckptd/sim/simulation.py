@@ -330,6 +330,7 @@ def _check_history(cluster: Cluster, verdict: Verdict) -> None:
             wrong.extend(check_weak_order(calls, subject.losses_ns))
         if subject.fork_ns is None and not cluster.oracles.views.outranked:
             wrong.extend(_check_leaderships(cluster, subject, calls))
+            wrong.extend(_check_limits(cluster, subject))
         wrong.extend(check_generated(calls, subject.losses_ns))
         wrong.extend(check_not_done(calls, subject.losses_ns))
         if not subject.losses_ns:
@@ -355,6 +356,13 @@ def _check_leaderships(cluster: Cluster, subject: Subject, calls: Sequence[Call]
         reads = [each for each in history.first_reads if each[0].creation_id == subject.creation_id]
         wrong.extend(check_first_reads(reads, calls, subject.section_ids))
     return wrong
+
+
+def _check_limits(cluster: Cluster, subject: Subject) -> list[str]:
+    known = cluster.workload.limits.by_creation.get(subject.creation_id)
+    if known is None or cluster.workload.is_lost(subject.creation_id):
+        return []
+    return [f"limits of {subject.name.decode()} ({subject.creation_id:x}): {text}" for text in known.wrong]
 
 
 def _check_unlinks(cluster: Cluster) -> list[str]:

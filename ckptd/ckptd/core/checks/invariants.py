@@ -72,6 +72,16 @@ def over_limits(replica: Replica) -> str:
     return ""
 
 
+def over_directory(replica: Replica, entry: CheckpointEntry) -> str:
+    """A serving active replica accepts no more than the directory says (ADR 33)."""
+    limits, listed = replica.sections.attributes.limits, entry.attributes.limits
+    if listed.cover(limits):
+        return ""
+    return (
+        f"{replica.name!r}: the limits in force are {tuple(limits)}, those of the directory {tuple(listed)}"
+    )
+
+
 def committed_but_not_everywhere(
     replica: Replica, entry: CheckpointEntry, view: View, nodes: Iterable[Node]
 ) -> str:
@@ -128,11 +138,9 @@ def broken_invariants(nodes: Sequence[Clocked]) -> list[str]:
         for creation_id, replica in node.replicas.items():
             broken.append(over_limits(replica))
             entry = node.directory.checkpoints.get(creation_id)
-            if (
-                replica.sync
-                and entry is not None
-                and node.view is not None
-                and node.active_for(creation_id, now_ns)
-            ):
+            if entry is None or node.view is None or not node.active_for(creation_id, now_ns):
+                continue
+            broken.append(over_directory(replica, entry))
+            if replica.sync:
                 broken.append(committed_but_not_everywhere(replica, entry, node.view, cores))
     return [text for text in broken if text]

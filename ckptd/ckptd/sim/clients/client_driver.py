@@ -12,6 +12,7 @@ from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_COLLOCATED, SA_CKPT_WR_AL
 from ckpt_protocol.messages import Kind, Op
 from ckptd.core.settings import SECOND_NS
 from ckptd.sim.checkers.history import Call, Operation, Outcome
+from ckptd.sim.checkers.limits_history import limits_of, with_limits
 from ckptd.sim.checkers.open_close import DirectoryCall
 from ckptd.sim.clients.checkpoints import SimCheckpoint
 from ckptd.sim.clients.client_handle import ClientHandle
@@ -150,12 +151,9 @@ class ClientDriver:
 
     def _add_handle(self, checkpoint: SimCheckpoint, payload: list[Any]) -> None:
         number, creation_id, attributes = payload
-        if attributes != checkpoint.attributes():
-            raise Violation(
-                "attributes",
-                f"{checkpoint.name!r} was opened with {attributes}, not {checkpoint.attributes()}",
-            )
-        self.handles[checkpoint.name] = handle = ClientHandle(checkpoint, number, creation_id)
+        handle = ClientHandle(checkpoint, number, creation_id)
+        self.check_attributes(handle, attributes, "OPEN")
+        self.handles[checkpoint.name] = handle
         self.workload.subject(checkpoint, creation_id)
         if self.world.options.tracking and self.world.chance(TRACKED):
             self.tracking_clients.append(TrackingClient(self.workload, self.client, handle, self.judge))
@@ -202,10 +200,7 @@ class ClientDriver:
             self.judge(handle, result)
             if result.outcome != Outcome.OK:
                 return
-            if result.payload[0] != handle.checkpoint.attributes():
-                raise Violation(
-                    "attributes", f"STATUS of {handle.checkpoint.name!r} answers {result.payload[0]}"
-                )
+            self.check_attributes(handle, result.payload[0], "STATUS")
             name, opens = handle.checkpoint.name, result.payload[5]
             least, most = self.workload.open_close.count(name, handle.creation_id)
             if final and not self.workload.history_lost and not least <= opens <= most:
@@ -216,6 +211,16 @@ class ClientDriver:
                 )
 
         self.request(Kind.STATUS, handle.number, [], on_status, call_ns)
+
+    def check_attributes(self, handle: ClientHandle, attributes: list[int], what: str) -> None:
+        """Check the attributes in an answer: they are those of the creation, or of a resize."""
+        checkpoint, created = handle.checkpoint, handle.checkpoint.attributes()
+        known = self.workload.limits.by_creation.get(handle.creation_id)
+        limits = limits_of(attributes)
+        if attributes != created and (
+            known is None or not known.may_show(limits) or attributes != with_limits(created, limits)
+        ):
+            raise Violation("attributes", f"{what} of {checkpoint.name!r} shows {attributes}, not {created}")
 
     def judge(self, handle: ClientHandle, result: CallResult) -> None:
         """Judge a refusal: a handle may be gone only if every replica or the session is gone."""

@@ -2,6 +2,7 @@
 
 from ckptd.sim.clients.client_driver import ClientDriver
 from ckptd.sim.clients.leading_client import LeadingClient
+from ckptd.sim.clients.resizing_client import ResizingClient
 from ckptd.sim.clients.worker import Worker
 from ckptd.sim.clients.workload import Workload
 
@@ -14,6 +15,7 @@ class Clients:
         self.world = workload.world
         self.workers: list[Worker] = []
         self.leaders: list[LeadingClient] = []
+        self.resizers: list[ResizingClient] = []
         """Empty until they start."""
 
     def start(self) -> None:
@@ -23,11 +25,15 @@ class Clients:
         self.leaders = [
             LeadingClient(self.workload, options.clients + number) for number in range(options.leaders)
         ]
+        others = options.clients + options.leaders
+        self.resizers = [
+            ResizingClient(self.workload, others + place, place) for place in range(options.resizers)
+        ]
 
     @property
     def drivers(self) -> list[ClientDriver]:
-        """All clients: those that work, and those that lead as well."""
-        return [*self.workers, *self.leaders]
+        """All clients: those that work, those that lead as well, and those that resize."""
+        return [*self.workers, *self.leaders, *self.resizers]
 
     def break_link(self) -> None:
         """Reset one client's connection."""

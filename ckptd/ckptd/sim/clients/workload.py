@@ -8,6 +8,7 @@ from ckptd.core.settings import MILLISECOND_NS, SECOND_NS
 from ckptd.sim.checkers.checkers import Subject
 from ckptd.sim.checkers.history import History
 from ckptd.sim.checkers.leaderships import LeadershipHistory
+from ckptd.sim.checkers.limits_history import LimitsHistory
 from ckptd.sim.checkers.open_close import OpenCloseHistory
 from ckptd.sim.clients.checkpoints import KINDS, SimCheckpoint
 from ckptd.sim.world.client_links import ClientLinks
@@ -46,6 +47,7 @@ class Workload:
         self.versions: dict[tuple[bytes, bytes, bytes], bytes] = {}
         """By checkpoint's name, section and version: the value that was seen with it."""
         self.leaderships = LeadershipHistory()
+        self.limits = LimitsHistory()
         self.resting = False
         """While True, no client begins a new call on its own."""
 

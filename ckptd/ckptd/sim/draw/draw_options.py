@@ -59,6 +59,9 @@ TRACKING: Final = 0.3
 LEADING: Final = 0.35
 """The share of simulations with clients that lead checkpoints."""
 
+RESIZING: Final = 0.15
+"""The share of simulations with clients that resize checkpoints."""
+
 NAPPING: Final = 0.15
 """The share of simulations whose clients send nothing for long times, perhaps until their session has
 ended."""
@@ -176,6 +179,9 @@ def draw_options(
     leading = Random(f"leaders {seed}")
     if as_drawn and not drawn.leaders and leading.random() < LEADING:
         drawn = with_leaders(drawn, leading)
+    resizing = Random(f"resizers {seed}")
+    if limits and as_drawn and not drawn.resizers and resizing.random() < RESIZING:
+        drawn = replace(drawn, resizers=resizing.randint(1, 2))
     return _within_promise(drawn)
 
 

@@ -77,6 +77,8 @@ class Options:
     """True if clients track what they have open."""
     leaders: int = 0
     """How many more clients lead a checkpoint, or wait to."""
+    resizers: int = 0
+    """How many more clients resize checkpoints."""
     repeats_refused: float = 0.0
     """How often (out of 1.0) a client whose update was refused for good sends a duplicate of it elsewhere."""
     napping: bool = False

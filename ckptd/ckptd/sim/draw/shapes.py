@@ -15,6 +15,7 @@ from ckptd.sim.draw.leader_shapes import leaders, leaders_frozen, leaders_lost, 
 from ckptd.sim.draw.limits import declared_dead_alive, forged_refusals, operated_by_hand, short_of_memory
 from ckptd.sim.draw.options import MICROSECOND_NS, Options
 from ckptd.sim.draw.profiles import PROFILES, take_overs
+from ckptd.sim.draw.resize_shapes import resizes
 
 SHAPED_ONE_IN: Final = 20
 
@@ -426,6 +427,7 @@ SHAPES: Final[dict[str, Shape]] = {
     "leaders frozen": leaders_frozen,
     "leaders lost": leaders_lost,
     "refusals repeated": refusals_repeated,
+    "resizes": resizes,
     "short of memory": short_of_memory,
     "forged refusals": forged_refusals,
     "operated by hand": operated_by_hand,
@@ -440,6 +442,7 @@ _OF_MUTANTS: Final = (
     "leaders frozen",
     "leaders lost",
     "refusals repeated",
+    "resizes",
     "short of memory",
     "forged refusals",
     "operated by hand",

@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from ckptd.sim.mutants import of_leaders, of_limits, of_replicas, of_views
+from ckptd.sim.mutants import of_leaders, of_limits, of_replicas, of_resizes, of_views
 from ckptd.sim.mutants.mutant import Mutant, Patch
 
-MUTANTS: Final[dict[str, Mutant]] = of_leaders.TABLE | of_limits.TABLE | of_replicas.TABLE | of_views.TABLE
+MUTANTS: Final[dict[str, Mutant]] = (
+    of_leaders.TABLE | of_limits.TABLE | of_replicas.TABLE | of_resizes.TABLE | of_views.TABLE
+)
 """All mutants, by name."""
 
 

@@ -8,6 +8,7 @@ from ckptd.sim.oracles.leader_oracle import LeaderOracle
 from ckptd.sim.oracles.leave_oracle import LeaveOracle
 from ckptd.sim.oracles.memory_oracle import MemoryOracle
 from ckptd.sim.oracles.replica_oracle import ReplicaOracle
+from ckptd.sim.oracles.resize_oracle import ResizeOracle
 from ckptd.sim.oracles.view_oracle import ViewListener, ViewOracle
 from ckptd.sim.world.host import Host
 from ckptd.sim.world.world import World
@@ -23,6 +24,7 @@ class Oracles:
         self.memory = MemoryOracle()
         self.replicas = ReplicaOracle(world, hosts, self.views)
         self.leaders = LeaderOracle(world, self.views)
+        self.resizes = ResizeOracle(self.views)
 
     def process_started(self, node_id: str) -> None:
         """Forget the node's predecessor: the new process is not compared with it."""
@@ -30,6 +32,7 @@ class Oracles:
         self.memory.process_started(node_id)
         self.replicas.process_started(node_id)
         self.leaders.process_started(node_id)
+        self.resizes.process_started(node_id)
 
     def after_event(self, node_id: str) -> None:
         """Check what one node may have changed. Raises: Violation."""
@@ -41,3 +44,4 @@ class Oracles:
         self.memory.after_event(host, node)
         self.replicas.after_event(host, node)
         self.leaders.after_event(host, node)
+        self.resizes.after_event(host, node)

@@ -12,6 +12,7 @@ from ckptd.core.checks.invariants import (
     Version,
     committed_but_not_everywhere,
     comparable_content,
+    over_directory,
     over_limits,
     several_active,
     version_of,
@@ -245,6 +246,9 @@ class ReplicaOracle:
             raise Violation(
                 "directory", f"{host.node_id} is active for {creation_id:x}, which is not in its directory"
             )
+        excess = over_directory(replica, entry)
+        if excess and not self.views.history_lost:
+            raise Violation("no replica accepts more than the directory says", f"{host.node_id}: {excess}")
         if replica.sync:
             broken = committed_but_not_everywhere(replica, entry, view, self._nodes())
             if broken:
