@@ -210,7 +210,7 @@ def test_a_dict_of_a_table_is_one_request_per_page(
         assert merged == {b"other": b"", **content}
         assert kinds == [Kind.ITERATE] * 4
         assert list(dict(table)) == list(content)
-        assert not table._ready
+        assert table._one_instruction.ready is None
 
 
 def test_a_dict_of_a_table_has_no_key_error_while_another_program_deletes(
@@ -274,7 +274,7 @@ def test_threads_make_dicts_of_one_table_at_once(cluster: LocalCluster, name: st
         for thread in threads:
             thread.join()
         assert wrong == []
-        assert not table._ready
+        assert table._one_instruction.ready is None
 
 
 # -- a whole table at one moment

@@ -33,7 +33,6 @@ class TableMapping(TableProperties[V], MutableMapping[bytes, V]):
     def __init__(self, operations: Operations[V], connection: Connection, keep_alive: bool = False) -> None:
         super().__init__(operations, connection, keep_alive)
         self._one_instruction = OneInstruction()
-        self._ready = self._one_instruction.ready
 
     # -- writing
 
@@ -300,7 +299,7 @@ class TableMapping(TableProperties[V], MutableMapping[bytes, V]):
             raise self._operations.failure("read from", error) from None
 
     def __getitem__(self, key: Key) -> V:
-        if self._ready:
+        if self._one_instruction.ready is not None:
             value: V = self._one_instruction.take(key, place_of_caller(), _MISSING)
             if value is not _MISSING:
                 return value

@@ -8,15 +8,19 @@ service. (ADR 34)
 """
 
 import sys
+import threading
 from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
-from threading import get_ident
+from types import FrameType
 from typing import Any
 
 from ckpt_client.codecs import V
 
-Place = tuple[int, int]
-"""An instruction of the program: the frame that executes it, and where in its code."""
+Place = tuple[FrameType, int]
+"""An instruction of the program: the frame that executes it, and where in its code.
 
+The frame itself, not its id: the next call of the same function often has a frame with the same id. So a
+program that passed `table.keys`, `list` and `table.__getitem__` to one executor got values of the past.
+"""
 
 _frame_at = sys._getframe
 
@@ -27,34 +31,31 @@ def place_of_caller() -> Place | None:
         frame = _frame_at(2)
     except ValueError:
         return None
-    return id(frame), frame.f_lasti
+    return frame, frame.f_lasti
 
 
-class OneInstruction:
-    """The values that instructions which are being executed will ask for, by thread."""
+class OneInstruction(threading.local):
+    """The values that an instruction which this thread executes will ask for."""
 
-    def __init__(self) -> None:
-        self.ready: dict[int, tuple[Place, list[tuple[bytes, Any]]]] = {}
-        """Of each thread: the instruction, and the keys with their values, the next one last."""
+    ready: tuple[Place, list[tuple[bytes, Any]]] | None = None
+    """The instruction, and the keys with their values, the next one last."""
 
     def keep(self, place: Place, items: list[tuple[bytes, Any]]) -> None:
         """Have these ready, in this order, for the instruction that asked for the keys."""
-        if items:
-            items.reverse()
-            self.ready[get_ident()] = place, items
+        items.reverse()
+        self.ready = (place, items) if items else None
 
     def take(self, key: object, place: Place | None, missing: Any) -> Any:
         """Return the value, if this is the next key and the instruction is the same one; else `missing`."""
-        thread = get_ident()
-        if thread not in self.ready:
+        ready, self.ready = self.ready, None  # So a signal handler that reads this table cannot mix them up.
+        if ready is None:
             return missing
-        made_at, items = self.ready[thread]
+        made_at, items = ready
         next_key, value = items.pop()
         if next_key is not key or made_at != place:
-            del self.ready[thread]  # That instruction was interrupted, or asks for something else.
-            return missing
-        if not items:
-            del self.ready[thread]
+            return missing  # That instruction was interrupted, or asks for something else.
+        if items:
+            self.ready = ready
         return value
 
 
@@ -76,10 +77,11 @@ class TableKeys(KeysView[bytes]):
         self._made_at = made_at
 
     def __iter__(self) -> Iterator[bytes]:
-        if self._made_at is None or self._made_at != place_of_caller():
+        made_at, self._made_at = self._made_at, None  # (A view that is kept does not keep the frame.)
+        if made_at is None or made_at != place_of_caller():
             return self._read_keys()
         found = self._read_all()
-        self._one_instruction.keep(self._made_at, list(found.items()))
+        self._one_instruction.keep(made_at, list(found.items()))
         return iter(found)
 
 
