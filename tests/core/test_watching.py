@@ -141,6 +141,53 @@ def test_the_values_of_one_answer_have_about_a_page() -> None:
     assert not found.complete
 
 
+@pytest.mark.parametrize("ops", [1, 100])
+def test_operations_that_change_no_value_count_as_looked_at(ops: int) -> None:
+    """A log full of new expiration times was gone through in one turn."""
+    _, table, other = opened(at="a", section_bytes_max=1_000_000)
+    table.write(b"k", bytes(1_000_000))  # So the log may hold what follows.
+    place = begin(other)
+    for _ in range(2 * ROWS_MAX // ops):
+        table.update(*([[Op.EXPIRE_AFTER, b"k", SECOND_NS]] * ops))
+    found = changes(other.call(Kind.TRACK, *place))
+    assert found.rows == []
+    assert found.sequence < begin(other)[0]
+    call = other.begin(Kind.TRACK, *place, False, b"mine")
+    table.write(b"mine", b"v")
+    assert values(changes(other.client.end(call))) == [(Change.OVERWRITTEN, b"mine", None)]
+
+
+def test_values_that_no_frame_carries_are_looked_for_in_pages() -> None:
+    """Many small sections of one update had grown since. The client could not receive the answer."""
+    cluster = nodes("a")
+    table = cluster.client("a").open(section_bytes_max=1 << 20)
+    other = cluster.client("a").open_existing()
+    place = begin(other)
+    table.update(*([Op.PUT, b"%d" % key, b"v", None] for key in range(90)))
+    for key in range(90):
+        table.update([Op.PATCH, b"%d" % key, (1 << 20) - 1, b"x", None])
+    found = changes(other.call(Kind.TRACK, *place, True))
+    assert found.rows is None
+    assert (found.sequence, found.lineage) == begin(other)
+    without_values = changes(other.call(Kind.TRACK, *place))
+    assert without_values.rows is not None
+    assert len(without_values.rows) == 90
+
+
+def test_values_are_those_before_the_updates_that_are_pending() -> None:
+    cluster, table, other = opened(at="a", sections_max=300)
+    place = begin(other)
+    table.update(*([Op.PUT, b"%d" % key, b"old", None] for key in range(200)))
+    cluster.cut("a", "b")
+    for key in range(0, 200, 2):
+        table.begin_write(b"%d" % key, b"new")
+    cluster.run(5)
+    found = changes(other.call(Kind.TRACK, *place, True))
+    assert values(found) == [(Change.OVERWRITTEN, b"%d" % key, b"old") for key in range(200)]
+    cluster.heal()
+    cluster.check()
+
+
 def test_an_uncommitted_value_is_not_shown() -> None:
     cluster, table, other = opened(at="a")
     table.write(b"k", b"old")

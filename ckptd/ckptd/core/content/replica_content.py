@@ -315,7 +315,7 @@ class ReplicaContent(ABC):
                 return update.pre_images[section_id]
         return self.sections.sections.get(section_id)
 
-    def _committed(self, count: int) -> Callable[[bytes], Section | None]:
+    def committed_lookup(self, count: int) -> Callable[[bytes], Section | None]:
         """Return the function that looks up `count` sections as the committed updates left them."""
         if count <= SECTION_LOOKUPS_MAX:
             self.context.work += count * len(self.log.pending) >> PENDING_SHIFT
@@ -337,7 +337,7 @@ class ReplicaContent(ABC):
         self.context.work += ELEMENT_WORK * len(elements)
         get: Callable[[bytes], Section | None] = self.sections.sections.get
         if self.log.pending:
-            get = self._committed(len(elements))
+            get = self.committed_lookup(len(elements))
         limit = self.sections.attributes.section_bytes_max
         values: list[Any] = []
         more: dict[int, list[Any]] = {}

@@ -6,15 +6,17 @@ fail-over. If those updates do not reach back that far, or an asynchronous check
 replica since, the answer says so, and the client looks at all sections (ADR 15).
 """
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from ckpt_protocol.body_codec import pack_body, unpack_body
-from ckpt_protocol.limits import PAGE_BYTES_MAX
+from ckpt_protocol.limits import PAGE_BYTES_MAX, UPDATE_BODY_BYTES_MAX
 from ckpt_protocol.messages import Change, Op, answer_ok
 from ckpt_protocol.parse_requests import Track, parse_track
 from ckptd.core.client_request import Request
 from ckptd.core.containment import contain_request
-from ckptd.core.content.section import CORRUPTED
+from ckptd.core.content.replica_content import SECTION_LOOKUPS_MAX
+from ckptd.core.content.section import CORRUPTED, Section
 from ckptd.core.content.update_log import Update
 from ckptd.core.content.versions import SEQ_BITS
 from ckptd.core.replication.replica import Replica
@@ -22,7 +24,7 @@ from ckptd.core.requests.waiting_reads import WaitingReads
 from ckptd.core.work_costs import KIB_SHIFT, ROW_WORK
 
 ROWS_MAX: Final = 1_000
-"""Changes in one answer, except that an update is never split.
+"""Operations that one answer looks at, except that an update is never split.
 
 The client asks again for the rest.
 """
@@ -33,7 +35,14 @@ EXACT_ROWS_MAX: Final = 128
 If there are more, only what finally became of each section is reported.
 """
 
-_ROW_BYTES: Final = 32
+ANSWER_BYTES_MAX: Final = UPDATE_BODY_BYTES_MAX
+"""An answer with values that would be longer is replaced by "look at all sections", which come in pages.
+
+An update of many small sections is reported with what they contain by now. That may be more than a frame can
+carry, and a client that cannot receive an answer asks for ever.
+"""
+
+_ROW_BYTES: Final = 40
 _SEQ_MASK: Final = (1 << SEQ_BITS) - 1
 
 Row = list[Any]
@@ -109,6 +118,8 @@ def changes_after(replica: Replica, session: int, asked: Track) -> bytes | Track
             break
         now = (update.epoch << SEQ_BITS) + update.seq
         rows.add(update, now, session)
+    if rows.are_too_large:
+        return _answer(asked, newest, None, own_lineage)
     if not rows.rows and (asked.prefix or asked.exact):
         return asked._replace(after=now)
     return _answer(asked, now, rows.reported(), own_lineage, now == newest)
@@ -130,18 +141,25 @@ class Rows:
         self._bytes = 0
         self._examined = 0
         self._sized: set[bytes] = set()
+        self._lookups = 0
+        self._committed_section: Callable[[bytes], Section | None] = replica.committed_section
 
     @property
     def are_enough(self) -> bool:
         """Return True if no further update is looked at for this answer."""
         return self._examined >= ROWS_MAX or self._bytes >= PAGE_BYTES_MAX
 
+    @property
+    def are_too_large(self) -> bool:
+        """Return True if no answer can carry them with their values."""
+        return self._asked.with_values and self._bytes > ANSWER_BYTES_MAX
+
     def add(self, update: Update, sequence: int, session: int) -> None:
         """Add the changes of one update that are asked for."""
         replica, (_, _, with_values, prefix, exact) = self._replica, self._asked
-        made = _changes_of(update, sequence, session, replica.weak)
-        self._examined += len(made)
-        replica.context.work += ROW_WORK * len(made) + (len(update.body) >> KIB_SHIFT)
+        made, examined = _changes_of(update, sequence, session, replica.weak)
+        self._examined += examined
+        replica.context.work += ROW_WORK * examined + (len(update.body) >> KIB_SHIFT)
         if exact:
             made = [row for row in made if row[2] == prefix]
         elif prefix:
@@ -151,22 +169,47 @@ class Rows:
             self._bytes += _ROW_BYTES + len(row[2])
             if with_values and row[2] not in self._sized:
                 self._sized.add(row[2])
-                section = replica.committed_section(row[2])
+                section = self._section(row[2])
                 self._bytes += len(section.content) if section is not None else 0
+
+    def _section(self, section_id: bytes) -> Section | None:
+        """Return the section as the committed updates left it.
+
+        The first ones are looked up in each pending update, of which there may be many; then they are put
+        together once.
+        """
+        self._lookups += 1
+        if self._lookups == SECTION_LOOKUPS_MAX:
+            self._committed_section = self._replica.committed_lookup(SECTION_LOOKUPS_MAX + 1)
+        return self._committed_section(section_id)
 
     def reported(self) -> list[Row]:
         """Return the rows: with values, or if there are many, only the last one of each section."""
         if not self._asked.with_values:
-            return self.rows if len(self.rows) <= EXACT_ROWS_MAX else _coalesced(self.rows, self._replica)
-        rows = _coalesced(self.rows, self._replica)
+            return self.rows if len(self.rows) <= EXACT_ROWS_MAX else self._coalesced()
+        rows = self._coalesced()
         for row in rows:
-            section = self._replica.committed_section(row[2])
+            section = self._section(row[2])
             shown = section is not None and section.state != CORRUPTED
             row.append(section.content if section is not None and shown else None)
         return rows
 
+    def _coalesced(self) -> list[Row]:
+        """Return what finally became of each section, in the order of the sections' last changes."""
+        last: dict[bytes, Row] = {}
+        for row in self.rows:
+            before = last.pop(row[2], None)
+            if before is not None and row[1] not in (Change.DELETED, Change.EXPIRED):
+                section = self._section(row[2])
+                size = len(section.content) if section is not None else 0
+                own = row[5] if before[5] else 0
+                row = [row[0], Change.OVERWRITTEN, row[2], 0, size, own]
+            last[row[2]] = row
+        return list(last.values())
 
-def _changes_of(update: Update, sequence: int, session: int, weak: bool) -> list[Row]:
+
+def _changes_of(update: Update, sequence: int, session: int, weak: bool) -> tuple[list[Row], int]:
+    """Return an update's changes, and how many operations were looked at for them."""
     ops = unpack_body(update.body)
     own = 0
     removed = Change.DELETED
@@ -198,18 +241,4 @@ def _changes_of(update: Update, sequence: int, session: int, weak: bool) -> list
                 continue  # (A new expiration time changes no data; a piece before the last, nothing yet.)
         # (An expiration is no client's own change, even if it shares its batch with one request.)
         rows.append([sequence, kind, op[1], offset, size, own if kind != Change.EXPIRED else 0])
-    return rows
-
-
-def _coalesced(rows: list[Row], replica: Replica) -> list[Row]:
-    """Return what finally became of each section, in the order of the sections' last changes."""
-    last: dict[bytes, Row] = {}
-    for row in rows:
-        before = last.pop(row[2], None)
-        if before is not None and row[1] not in (Change.DELETED, Change.EXPIRED):
-            section = replica.committed_section(row[2])
-            size = len(section.content) if section is not None else 0
-            own = row[5] if before[5] else 0
-            row = [row[0], Change.OVERWRITTEN, row[2], 0, size, own]
-        last[row[2]] = row
-    return list(last.values())
+    return rows, max(1, len(ops))
