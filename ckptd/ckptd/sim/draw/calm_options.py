@@ -15,6 +15,7 @@ def calm_options(nodes: int, **changes: Any) -> Options:
         nodes=nodes,
         clients=2,
         leaders=0,
+        resizers=0,
         repeats_refused=0.0,
         checkpoints=1,
         fault_every_ns=0,
