@@ -278,7 +278,7 @@ class AsyncTable(AsyncLeadingTable[V]):
             decode = operations.decoded
             return OneByOne(await track(feed.ask, limit, None, feed.fail, feed.reopen, chosen, decode))
 
-        return Following(begin())
+        return Following(begin)
 
     # -- closing
 

@@ -162,7 +162,7 @@ def test_the_changes_of_the_table_itself_are_reported(cluster: LocalCluster, nam
     assert asyncio.run(look()) == [b"k", b"v"]
 
 
-def test_a_loop_begins_to_track_by_itself(cluster: LocalCluster, name: str) -> None:
+def test_a_loop_begins_to_track_on_its_own(cluster: LocalCluster, name: str) -> None:
     async def look() -> bytes:
         async with AsyncTable.open(name, *LIMITS, address=cluster.address("a")) as table:
 

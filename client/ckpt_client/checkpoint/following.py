@@ -4,7 +4,8 @@ So `async with` and `async for` need no `await` of their own. They are coroutine
 `asyncio.create_task(AsyncTable.open(…))`.
 """
 
-from collections.abc import AsyncIterator, Coroutine, Generator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
@@ -41,25 +42,40 @@ class Items(Protocol[Item]):
 
 
 class Following(_Begins[AsyncIterator[Item]], AsyncIterator[Item]):
-    """`async for item in table.track():`. It begins then; `await table.track()` begins at once."""
+    """`async for item in table.track():`. It begins then; `await table.track()` begins at once.
 
-    def __init__(self, begin: Coroutine[Any, Any, Items[Item]]) -> None:
+    A beginning that is cancelled, or fails, is made again by the next `anext`: a program may give each item a
+    time-out.
+    """
+
+    def __init__(self, begin: Callable[[], Coroutine[Any, Any, Items[Item]]]) -> None:
         """For the table only."""
-        super().__init__(self._begin_following(begin))
+        self._begin_items = begin
         self._items: Items[Item] | None = None
 
-    async def _begin_following(self, begin: Coroutine[Any, Any, Items[Item]]) -> Self:
-        self._items = await begin
+    @cached_property
+    def _begin(self) -> Coroutine[Any, Any, Self]:  # type: ignore[override]  # (Made when it is needed.)
+        return self._begin_following()
+
+    async def _begin_following(self) -> Self:
+        await self._begun()
         return self
+
+    async def _begun(self) -> Items[Item]:
+        if self._items is None:
+            items = await self._begin_items()
+            if self._items is None:  # (Another task may have begun meanwhile.)
+                self._items = items
+        return self._items
+
+    def __await__(self) -> Generator[Any, Any, Self]:
+        return self._begin_following().__await__()
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Item:
-        if self._items is None:
-            await self
-        assert self._items is not None
-        return await self._items.__anext__()
+        return await (self._items or await self._begun()).__anext__()
 
 
 class Block(Protocol):

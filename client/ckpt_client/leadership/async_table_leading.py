@@ -106,4 +106,4 @@ class AsyncLeadingTable(AsyncTableMapping[V]):
             feed = await self._begin_feed(TimeLimit(None, self._operations.timeout_ns))
             return LeaderChanges(feed.ask, self._operations.creation_id, feed.reopen, feed.fail)
 
-        return Following(begin())
+        return Following(begin)
