@@ -169,7 +169,6 @@ def test_a_tracker_that_lags_far_gets_the_final_outcome_for_each_section(world: 
     told = changes_heard(world, service, heard, 2)[1:]
     assert [change[1:] for change in told] == [
         (OVERWRITTEN, b"other", 0, 89),
-        (DELETED, b"gone", 0, 0),
         (OVERWRITTEN, b"k", 0, 4),
     ]
     assert not world.wait_readable(service, SILENT_S)

@@ -77,9 +77,7 @@ class SectionChangeT(IntEnum):
 _GONE: Final = (SectionChangeT.DELETED, SectionChangeT.EXPIRED)
 
 
-class SectionChange(NamedTuple, Generic[V]):
-    """What happened to one section, or to the tracking."""
-
+class _Fields(NamedTuple):
     sequence: int
     """The position of the update in the checkpoint's sequence of updates.
 
@@ -93,6 +91,10 @@ class SectionChange(NamedTuple, Generic[V]):
 
     data_size: int
     """How many bytes were written; 0 for a section that is gone."""
+
+
+class SectionChange(_Fields, Generic[V]):
+    """What happened to one section, or to the tracking. As a tuple it has the five fields above."""
 
     content: bytes | None = None
     """The section's content after this change, or a newer one, if values were asked for.
@@ -176,7 +178,7 @@ class Tracker:
                 continue
             if row.is_gone and row.section_id not in self._known:
                 continue  # It was created since as well, or an update deleted what was not there.
-            changes.append(self._change(*row[:5], row.value))
+            changes.append(self._change(*row[:5], None if row.is_gone else row.value))
         return changes
 
     def lose_place(self) -> None:
@@ -214,7 +216,10 @@ class Tracker:
         # An asynchronous checkpoint may lose updates that we have reported, so that its sequence falls back.
         # Ours does not: what exists now is reported with the highest sequence so far.
         sequence = self._told = max(sequence, self._told)
-        return SectionChange(sequence, change, section_id, offset, size, content, self._decode)
+        reported: SectionChange[Any] = SectionChange(sequence, change, section_id, offset, size)
+        if content is not None:
+            reported.content, reported.decode = content, self._decode
+        return reported
 
     def _know(self, section_id: bytes, there: bool) -> None:
         if there:
