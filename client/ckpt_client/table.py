@@ -38,7 +38,8 @@ class Table(LeadingTable[V]):
     `address`, `cluster`, `key` and `follow_active` see `Connection`.
 
     A checkpoint that exists keeps its limits: other ones than those it was created with, or had before a
-    `resize`, are EXIST. With `grow` they are no error: each limit that is smaller than yours is raised to it.
+    `resize`, are EXIST. With `grow` they are no error: each limit that is smaller than yours is raised to it
+    (while another program leads the checkpoint, not before this one leads).
 
     A table does nothing between its calls. If its node is lost during a pause that is longer than the
     session's grace (10 s), its next call opens the checkpoint again, provided that the retention has kept

@@ -54,3 +54,29 @@ async def test_a_deployment_grows_its_table(cluster: LocalCluster, name: str) ->
     assert again.max_sections == 20
     await again.close()
     await new.close()
+
+
+def test_a_standby_with_larger_limits_waits_and_grows_the_table_when_it_leads(
+    cluster: LocalCluster, name: str
+) -> None:
+    """It could not even be started: an open with `grow` was refused while a program led."""
+    old = Table(name, 10, 100, 32, address=cluster.address("a"))
+    leadership = old.lead()
+    with Table(name, 20, 100, 32, address=cluster.address("b"), grow=True) as new:
+        assert new.attributes[3:] == (10, 100, 32)
+        leadership.resign()
+        with new.lead(timeout=20):
+            assert new.attributes[3:] == (20, 100, 32)
+            new.update({str(number): "v" for number in range(20)})
+    old.close()
+
+
+async def test_an_async_standby_does_so_too(cluster: LocalCluster, name: str) -> None:
+    where = cluster.address("a")
+    async with AsyncTable.open(name, 10, 100, 32, address=where) as old:
+        leadership = await old.lead()
+        async with AsyncTable.open(name, 20, 100, 32, address=where, grow=True) as new:
+            assert new.max_sections == 10
+            await leadership.resign()
+            async with new.lead(timeout=20):
+                assert new.max_sections == 20

@@ -8,6 +8,7 @@ from ckpt_client.errors import SaAisError
 from ckpt_client.requests import resize_requests, table_requests
 from ckpt_client.requests.resize_requests import Limits, limits_of
 from ckpt_client.steps import Request, Steps
+from ckpt_protocol import codes
 from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.messages import Kind
 
@@ -27,26 +28,50 @@ class ResizableCheckpoint(OpenCheckpoint):
     def resized_text(self) -> str:
         """What to log after the open: the limits in force are others than those of the program; "" if not."""
         opening = self.opening
+        if self.wants_to_grow:
+            return f"checkpoint {opening.name.decode()!r} keeps its limits until this program leads it"
         asked = None if opening.grow else opening.attributes
         return resize_requests.resized_text(opening.name, asked, self.attributes)
+
+    @property
+    def wants_to_grow(self) -> bool:
+        """Return True if the program opens it with `grow`, and a limit in force is smaller than its own."""
+        wanted = self.opening.attributes
+        if not self.opening.grow or wanted is None:
+            return False
+        pairs = zip(limits_of(self.attributes), limits_of(wanted), strict=True)
+        return any(now < asked for now, asked in pairs)
 
     def open(self) -> Steps[Request, None]:
         """Open the checkpoint as the program did at first."""
         yield from super().open()
-        wanted = self.opening.attributes
-        if not self.opening.grow or wanted is None:
-            return
-        in_force = limits_of(self.attributes)
-        if all(now >= asked for now, asked in zip(in_force, limits_of(wanted), strict=True)):
+        if not self.wants_to_grow:
             return
         try:
-            payload = yield from self._grow(resize_requests.resize_body(limits_of(wanted), at_least=True))
-        except BaseException:
+            payload = yield from self._grow(self._growth_body())
+        except BaseException as error:
+            if isinstance(error, SaAisError) and error.code == codes.ACCESS:
+                return  # Another program leads it: this one resizes it when it leads.
             handle, self.handle, self.creation_id = self.handle, 0, 0
             with contextlib.suppress(SaAisError):
                 yield Kind.CLOSE, handle, table_requests.EMPTY_BODY
             raise
         self.attributes = resize_requests.resized(self.attributes, payload)
+
+    def grow_as_leader(self) -> Steps[TableStep, None]:
+        """Resize it now that the program leads, if another leader refused that when it was opened."""
+        if not self.wants_to_grow:
+            return
+        try:
+            payload = yield from self.ask(Kind.UPDATE, self._growth_body())
+        except SaAisError as error:
+            raise self.failure("resize", error) from None
+        self.attributes = resize_requests.resized(self.attributes, payload)
+
+    def _growth_body(self) -> bytes:
+        wanted = self.opening.attributes
+        assert wanted is not None
+        return resize_requests.resize_body(limits_of(wanted), at_least=True)
 
     def _grow(self, body: bytes) -> Steps[Request, Any]:
         try:

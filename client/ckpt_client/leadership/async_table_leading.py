@@ -64,9 +64,16 @@ class AsyncLeadingTable(AsyncTableMapping[V]):
                 limit = TimeLimit(timeout, operations.timeout_ns)
                 if not operations.handle:
                     await self._reopened_handle(limit)
-                return await self._leads.lead(arguments, limit, self._begin_to_lead)
+                leadership = await self._leads.lead(arguments, limit, self._begin_to_lead)
             except SaAisError as error:
                 raise operations.failure("lead", error) from None
+            if operations.wants_to_grow:
+                try:
+                    await self._run(operations.grow_as_leader())
+                except BaseException:
+                    await leadership.close()
+                    raise
+            return leadership
 
         return Leading(begin)
 

@@ -84,13 +84,20 @@ class LeadingTable(TableMapping[V]):
             if not operations.handle:
                 self._reopened_handle(limit)
             try:
-                return self._leads.lead(arguments, limit, self._begin_to_lead)
+                leadership = self._leads.lead(arguments, limit, self._begin_to_lead)
             except SaAisError as error:
                 if error.code == codes.NOT_EXIST:
                     self._raise_if_ended(limit)  # The table's own session may have ended too.
                 raise
         except SaAisError as error:
             raise operations.failure("lead", error) from None
+        if operations.wants_to_grow:
+            try:
+                self._run(operations.grow_as_leader())
+            except BaseException:
+                leadership.close()
+                raise
+        return leadership
 
     def _begin_to_lead(self, arguments: "LeadArguments", on_left: Callable[[], None]) -> "Leadership":
         from ckpt_client.io.aio_connection import AsyncConnection  # These import asyncio.
