@@ -53,7 +53,7 @@ class _Json:
 
 
 class _Msgpack:
-    """msgpack: numbers, text, bytes, lists and dicts. A tuple comes back as a list."""
+    """msgpack: numbers, text, bytes, lists and dicts. A tuple comes back as a list, except as a key."""
 
     def encode(self, value: Any, /) -> bytes:
         from msgpack import packb
@@ -64,7 +64,18 @@ class _Msgpack:
     def decode(self, data: bytes, /) -> Any:
         from msgpack import unpackb
 
-        return unpackb(data, strict_map_key=False)
+        try:
+            return unpackb(data, strict_map_key=False)
+        except TypeError:  # A list cannot be a key, so this one was a tuple. There seldom are any.
+            return unpackb(data, strict_map_key=False, object_pairs_hook=_with_tuples_as_keys)
+
+
+def _with_tuples_as_keys(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    return {_hashable(key): value for key, value in pairs}
+
+
+def _hashable(key: Any) -> Any:
+    return tuple(map(_hashable, key)) if isinstance(key, list) else key
 
 
 class _Text:
@@ -90,7 +101,11 @@ text: Final[Codec[str]] = _Text()
 
 
 class _Pydantic(Codec[Object]):
-    """JSON that is checked against a type."""
+    """JSON that is checked against a type.
+
+    What is written is read again at once: a model whose field was assigned something else since, or whose
+    JSON has other names than its constructor takes, would be stored and never be readable.
+    """
 
     def __init__(self, model: type[Object]) -> None:
         from pydantic import TypeAdapter
@@ -102,7 +117,9 @@ class _Pydantic(Codec[Object]):
 
     def encode(self, value: Object, /) -> bytes:
         self._check(value, strict=True)
-        return self._dump(value, by_alias=True)  # As `decode` expects it.
+        data = self._dump(value, by_alias=True)  # As `decode` expects it.
+        self._load(data)
+        return data
 
     def decode(self, data: bytes, /) -> Object:
         return self._load(data)

@@ -26,6 +26,13 @@ def test_pages_begin_before_all_chosen_sections_and_end_after_them(exact: bool) 
                 assert all(one < each for one in wanted)
 
 
+def test_the_pages_for_one_section_end_with_it() -> None:
+    """All sections were read whose ids begin with that of the chosen one; for "", the whole checkpoint."""
+    assert Chosen(b"job:1", True).ends(b"job:10")
+    assert Chosen(b"", True).ends(b"\x00")
+    assert not Chosen(b"job:1").ends(b"job:10")
+
+
 def test_a_request_has_only_the_fields_that_it_needs() -> None:
     assert unpack_body(ALL.body(7, 3)) == [7, 3]
     assert unpack_body(Chosen(b"p", False, True).body(None, 0)) == [None, 0, True, b"p", False]

@@ -1,4 +1,4 @@
-"""What `AsyncTable.track` returns may be awaited, iterated over or made a task, and begins again if it has to."""
+"""What `AsyncTable.track` returns is awaited, iterated over or made a task; it begins again if it must."""
 
 import asyncio
 import gc

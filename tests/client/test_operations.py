@@ -1,6 +1,6 @@
 """The steps of an operation, without a connection: what it asks, and what it does with each answer."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from ckpt_client.requests.table_requests import Attributes, ended, open_paramete
 from ckpt_client.steps import Result, drive
 from ckpt_protocol import codes
 from ckpt_protocol.body_codec import unpack_body
-from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_COLLOCATED, SA_CKPT_WR_ACTIVE_REPLICA
+from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_COLLOCATED, SA_CKPT_WR_ACTIVE_REPLICA, SA_TIME_END
 from ckpt_protocol.messages import Kind, Op
 
 ATTRIBUTES = Attributes(SA_CKPT_WR_ACTIVE_REPLICA | SA_CKPT_CHECKPOINT_COLLOCATED, 900, 10**9, 9, 100, 9)
@@ -68,6 +68,40 @@ def test_wrong_arguments_are_refused_before_anything_is_asked(operations: Operat
     outcome, steps = carry_out(operations.write_many({"k": 5}, None), [])  # type: ignore[dict-item]
     assert isinstance(outcome, CheckpointError) and outcome.code == codes.INVALID_PARAM and steps == []
     assert outcome.text.startswith("cannot write to checkpoint 'x': ")
+
+
+class RowOfSqlite:
+    """It has `keys`, but iterates over its values, and is no Mapping."""
+
+    def keys(self) -> list[str]:
+        return ["name", "age"]
+
+    def __getitem__(self, key: str) -> str:
+        return {"name": "ab", "age": "cd"}[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(["ab", "cd"])
+
+
+def test_what_has_keys_is_written_as_a_dict_takes_it(operations: Operations) -> None:
+    """The two characters of each value were taken for a key and its value."""
+    outcome, steps = carry_out(operations.merge(RowOfSqlite(), {}), [None])  # type: ignore[arg-type]
+    assert outcome is None and isinstance(steps[0], tuple)
+    assert [op[1:3] for op in unpack_body(steps[0][2])] == [[b"name", b"ab"], [b"age", b"cd"]]
+
+
+@pytest.mark.parametrize(
+    ("more", "code"),
+    [
+        ([], codes.NOT_SUPPORTED),
+        ([None], codes.SaAisErrorT.SA_AIS_ERR_LIBRARY),
+        ([b"?"], codes.SaAisErrorT.SA_AIS_ERR_LIBRARY),
+    ],
+)
+def test_no_item_is_taken_without_its_version(operations: Operations, more: list[Any], code: int) -> None:
+    section = [b"k", SA_TIME_END, 1, 1, 0, b"v", *more]
+    outcome, steps = carry_out(operations.popitem(), [[[section], None]])
+    assert isinstance(outcome, CheckpointError) and outcome.code == code and len(steps) == 1
 
 
 def test_a_call_in_a_session_that_has_ended_is_repeated_once(operations: Operations) -> None:

@@ -79,15 +79,16 @@ class Operations(SectionOperations[V]):
             try:
                 payload = yield from self.ask(Kind.ITERATE, mapping_requests.first_body())
                 found = mapping_requests.first_of(payload)
+                version = shown_version(found[2]) if found is not None else ""
             except SaAisError as error:
                 raise self.failure("read from", error) from None
             if found is None:
                 empty = error_of(codes.NOT_EXIST, "the table is empty", 0)
                 raise self.failure("delete from", empty, key_error=True)
-            key, data, version = found
+            key, data, _ = found
             value = self.decoded(key, data)
             try:
-                yield from self.delete_if(key, shown_version(version))
+                yield from self.delete_if(key, version)
             except VersionConflict:
                 continue
             return key, value

@@ -36,7 +36,7 @@ class Chosen(NamedTuple):
 
     def ends(self, section_id: bytes) -> bool:
         """Return True if no section with a higher id is chosen."""
-        return section_id > self.prefix and not section_id.startswith(self.prefix)
+        return section_id > self.prefix and (self.exact or not section_id.startswith(self.prefix))
 
     def body(self, sequence: int | None, lineage: int) -> bytes:
         """Return the body of TRACK."""

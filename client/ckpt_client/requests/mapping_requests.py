@@ -20,6 +20,7 @@ from ckpt_protocol.messages import Op
 from ckpt_protocol.parse_answers import Changes, parse_changes, parse_element
 
 _SECOND_NS: Final = 1_000_000_000
+_VERSION_FIELD: Final = 6
 
 
 def touch_body(attributes: Attributes, key: Key, at_ns: int | None, after_ns: int) -> bytes:
@@ -53,7 +54,9 @@ def first_of(payload: Any) -> tuple[bytes, bytes, Any] | None:
     if not page.sections:
         return None
     row = payload[0][0]
-    return *item_of(page.sections[0]), row[6] if len(row) > 6 else None
+    if len(row) <= _VERSION_FIELD:
+        refuse(codes.NOT_SUPPORTED, "the node that answers runs a version of ckptd that shows no versions")
+    return *item_of(page.sections[0]), row[_VERSION_FIELD]
 
 
 def changes_of(payload: Any) -> Changes:

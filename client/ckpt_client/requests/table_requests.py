@@ -285,8 +285,14 @@ def check_call_bytes(total_bytes: int) -> None:
 
 
 def pairs_of(values: Mapping[Any, Any] | Iterable[tuple[Key, Any]]) -> list[tuple[Key, Any]]:
-    """Return several sections as (key, value) pairs. Raises: SaAisError INVALID_PARAM."""
+    """Return several sections as (key, value) pairs. Raises: SaAisError INVALID_PARAM.
+
+    What has `keys` is asked for each value, as `dict.update` does: a row of sqlite3 is no `Mapping`.
+    """
+    row: Any = values
     try:
+        if hasattr(row, "keys") and not isinstance(values, Mapping):
+            return [(key, row[key]) for key in row.keys()]  # noqa: SIM118 (It iterates over its values.)
         return [(key, value) for key, value in (values.items() if isinstance(values, Mapping) else values)]
     except (TypeError, ValueError):
         refuse(codes.INVALID_PARAM, "give several sections as a mapping or as (key, value) pairs")
