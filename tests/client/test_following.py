@@ -1,4 +1,4 @@
-"""What `AsyncTable.track` returns is awaited, iterated over or made a task; it begins again if it must."""
+"""What `AsyncTable.track` returns may be awaited, iterated over or made a task, and may begin again."""
 
 import asyncio
 import gc
