@@ -11,13 +11,21 @@ from functools import partial
 from typing import Any
 
 import pytest
-from tests.core import test_carrying, test_collocated, test_joining, test_lifetimes, test_operating
+from tests.core import (
+    test_carrying,
+    test_collocated,
+    test_joining,
+    test_lifetimes,
+    test_operating,
+    test_resizing,
+)
 
 from ckptd.core.arbiter.paxos import PaxosArbiter
 from ckptd.core.content.update_log import UpdateLog
 from ckptd.core.membership.orphaned_sessions import OrphanedSessions
 from ckptd.core.replication import local_replicas, resync
 from ckptd.core.replication.active_replica import ActiveReplica
+from ckptd.core.replication.resizing import Resizing
 from ckptd.sim.draw.draw_options import draw_options
 from ckptd.sim.mutants.mutant import Patch
 from ckptd.sim.mutants.mutants import MUTANTS, switched_off
@@ -33,6 +41,7 @@ FOUND_AT_ONCE = (
     "retention never ends",
     "the living declared dead",
     "log first when it grows",
+    "directory first when it shrinks",
 )
 FOUND_SOON = (
     "pending reads not asked",
@@ -118,6 +127,17 @@ def served_uncounted(patch: Patch) -> None:
     patch(ActiveReplica, "begin_activation", start)
 
 
+def shrunk_before_committed(patch: Patch) -> None:
+    """Off: the directory takes smaller limits once every in-sync replica has them."""
+    original = Resizing._bring_in_line
+
+    def bring_in_line(resizing: Any, entry: Any) -> bool:
+        resizing.table.limits_before = (0, resizing.table.limits_before[1])
+        return original(resizing, entry)
+
+    patch(Resizing, "_bring_in_line", bring_in_line)
+
+
 @pytest.mark.parametrize(
     ("switch_off", "scenario"),
     [
@@ -138,6 +158,13 @@ def served_uncounted(patch: Patch) -> None:
             partial(
                 test_collocated.test_an_active_replica_serves_once_the_directory_counts_it,
                 test_collocated.KINDS[0],
+            ),
+        ),
+        (
+            shrunk_before_committed,
+            partial(
+                test_resizing.test_a_shrink_that_is_not_committed_is_not_in_the_directory,
+                test_resizing.SHRANK,
             ),
         ),
         (orphans_live_on, test_lifetimes.test_a_session_of_a_dead_node_has_its_grace_too),

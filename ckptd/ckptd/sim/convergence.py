@@ -56,7 +56,7 @@ def _shape(node: Node) -> object:
     _, _, checkpoints, sessions, _ = node.directory.snapshot(0)
     # (If a directory arrived in pieces, the order of a checkpoint's opens is not the order of their
     # sessions.)
-    shown = [[*row[:6], sorted(row[6]), row[7]] for row in checkpoints]
+    shown = [[*row[:6], sorted(row[6]), row[7], row[-1]] for row in checkpoints]
     return sorted(shown), sorted(row[:4] for row in sessions)
 
 

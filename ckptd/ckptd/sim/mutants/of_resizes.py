@@ -16,6 +16,13 @@ def _(patch: Patch) -> None:
 
 
 @TABLE.mutant(
+    "directory first when it shrinks", "what shrinks is in force before the directory has it", "resizes"
+)
+def _(patch: Patch) -> None:
+    patch(ResizeState, "resize", lambda state, limits: ResizeState(state.number + 1, state.in_force, limits))
+
+
+@TABLE.mutant(
     "resize not finished after fail-over",
     "a new active replica finishes what its predecessor began",
     "resizes",
