@@ -8,6 +8,7 @@ from ckpt_protocol.constants import SA_TIME_END
 from ckpt_protocol.errors import RequestError
 from ckpt_protocol.messages import Op
 from ckpt_protocol.parse_updates import Ops
+from ckptd.core.content.resize_state import ResizeState
 from ckptd.core.content.sections import SectionTable
 from ckptd.core.directory.attributes import Attributes, Limits
 
@@ -57,13 +58,37 @@ def test_it_finds_a_section_that_is_too_large_if_there_is_one(seed: int) -> None
     write(60)
     search = table.begin_search(table.sections, ASKED)
     while True:
-        scanned, found = search.scan_some(3)
+        _, found = search.scan_some(3)
         if found is not None:
             assert found in too_large(table)
             break
-        if scanned < 3:
+        if search.complete:
             assert not too_large(table)
             break
         write(rng.randint(0, 2))
     table.end_search()
     assert table.quick_bytes_max == 100
+
+
+def test_what_was_written_during_the_search_is_scanned_in_one_portion() -> None:
+    """A client that wrote faster than the search went on kept it from its end, and made it hold ever more ids.
+
+    Each of them was then found behind the places of all that had been scanned before it.
+    """
+    table = SectionTable(Attributes(1, 10_000_000, SA_TIME_END, 100_000, 100, 64), 0)
+    table.apply(Ops([[Op.PUT, b"s", b"", None]]), 1, 1, {})
+    search = table.begin_search(table.sections, ASKED)
+    for number in range(20_000):
+        ops: list[list[object]] = [[Op.PUT, b"%d" % number, bytes(11), None], [Op.DELETE, b"%d" % number]]
+        table.apply(Ops(ops), 1, 1, {})
+    assert search.scan_some(3) == (20_001, None)
+    assert search.complete
+
+
+def test_limits_from_another_content_are_those_of_all_its_updates() -> None:
+    table = SectionTable(Attributes(1, 10_000, SA_TIME_END, 100, 100, 64), 0)
+    table.apply(Ops([[Op.RESIZE, 1, 100, 100, 64, 200, 100, 64]]), 1, 50, {})
+    other = ResizeState(3, Limits(7, 7, 7), Limits(9, 9, 9))
+    table.replace_limits(other, 20)
+    assert (table.resize_state, table.limits_before[0]) == (other, 20)
+    assert table.committed_limits(10) == table.committed_limits(20) == (7, 7, 7)

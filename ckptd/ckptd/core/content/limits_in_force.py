@@ -1,6 +1,7 @@
 """The limits of the sections of one replica, and the search for what stands against smaller ones (ADR 33)."""
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from ckpt_protocol import codes
@@ -36,6 +37,15 @@ class LimitsInForce:
         """The seq of the update that last changed the limits, and the limits before it."""
         self.search: ContentSearch | None = None
         """What the active replica looks for, before it orders a resize."""
+
+    def replace_limits(self, state: ResizeState, seq: int) -> None:
+        """Replace the limits with those of another replica's content, which has updates up to this seq.
+
+        Any of those may be the one that changed them. What was known of former ones belonged to the content
+        that was here before.
+        """
+        self.limits_before = seq, state.in_force
+        self.put_limits(state)
 
     def put_limits(self, state: ResizeState) -> None:
         """Replace the limits."""
@@ -75,16 +85,18 @@ class ContentSearch:
     """A search for a section that is too large for new limits, in portions, while writes go on.
 
     It looks at each section that is there when it begins. What is written meanwhile, and is too large, is
-    noted, and looked at again. So when it ends, every section fits.
+    noted, and looked at again. So when it is complete, every section fits.
     """
 
-    __slots__ = ("_noted", "_sections", "_unseen", "limits")
+    __slots__ = ("_noted", "_sections", "_unseen", "complete", "limits")
 
     def __init__(self, sections: dict[bytes, Section], limits: Limits) -> None:
         self.limits = limits
         self._sections = sections
         self._unseen: Iterator[bytes] = iter(list(sections))
         self._noted: dict[bytes, None] = {}
+        self.complete = False
+        """True if all sections were scanned, and fit."""
 
     def note(self, section_id: bytes, section: Section) -> None:
         """Take note of a section that is written."""
@@ -98,17 +110,25 @@ class ContentSearch:
         )
 
     def scan_some(self, count_max: int) -> tuple[int, bytes | None]:
-        """Scan up to so many sections. Return how many these were, and the id of one that is too large.
+        """Scan what was noted, and up to so many other sections.
 
-        Fewer than `count_max`, and no id: all sections fit.
+        Return how many these were, and the id of one that is too large. What was noted is scanned whole: the
+        writes that made it have counted as work, and more of it could come at once than `count_max`.
         """
-        sections = self._sections
-        for count in range(count_max):
-            section_id = next(iter(self._noted)) if self._noted else next(self._unseen, None)
-            if section_id is None:
-                return count, None
-            self._noted.pop(section_id, None)
-            section = sections.get(section_id)
-            if section is not None and self._is_too_large(section_id, section):
-                return count + 1, section_id
-        return count_max, None
+        count = 0
+        while self._noted:
+            count += 1
+            section_id, _ = self._noted.popitem()
+            if self._is_found(section_id):
+                return count, section_id
+        for section_id in islice(self._unseen, count_max):
+            count += 1
+            count_max -= 1
+            if self._is_found(section_id):
+                return count, section_id
+        self.complete = count_max > 0
+        return count, None
+
+    def _is_found(self, section_id: bytes) -> bool:
+        section = self._sections.get(section_id)
+        return section is not None and self._is_too_large(section_id, section)

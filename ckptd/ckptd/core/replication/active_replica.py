@@ -111,6 +111,12 @@ class ActiveReplica(Resizing):
             self.arm_timers()
             self._arm_expiration()
 
+    def forget_sessions(self, sessions: list[int]) -> None:
+        """Forget what is remembered of sessions that have ended, and what waits for them."""
+        for session in sessions:
+            self.error_replies.forget(session)
+        super().forget_sessions(sessions)
+
     def refuse_update(self, request: Request, refusal: RequestError) -> None:
         error = answer_error(refusal.code, refusal.text, refusal.index)
         session, number, seq = request.session, request.number, self.replica.log.seq
@@ -145,7 +151,8 @@ class ActiveReplica(Resizing):
         except RequestError as refusal:
             self.answer(request, answer_error(refusal.code, refusal.text))
             return True
-        if log.entry_bytes > context.settings.pending_bytes_max and log.committed_seq < log.seq:
+        lags = log.entry_bytes > context.settings.pending_bytes_max and log.committed_seq < log.seq
+        if lags and not self.is_waiting(request):
             self.answer(
                 request, answer_error(codes.TRY_AGAIN, "a replica lags behind: pending_bytes_max is reached")
             )

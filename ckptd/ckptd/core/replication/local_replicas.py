@@ -237,8 +237,8 @@ class LocalReplicas:
         for replica in self.by_id.values():
             for session in sessions:
                 replica.log.answers.pop(session, None)
-                if replica.active is not None:
-                    replica.active.error_replies.forget(session)
+            if replica.active is not None:
+                replica.active.forget_sessions(sessions)
 
     def on_stops(self, creation_ids: Iterable[int]) -> None:
         """Close the checkpoints that may not be tried any more, and start again those that may."""

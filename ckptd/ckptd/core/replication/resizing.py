@@ -17,7 +17,7 @@ from typing import Any, Final
 from ckpt_protocol import codes
 from ckpt_protocol.creation_attributes import attributes_fault
 from ckpt_protocol.errors import RequestError
-from ckpt_protocol.messages import Op, answer_ok
+from ckpt_protocol.messages import Op, answer_error, answer_ok
 from ckpt_protocol.parse_updates import Ops
 from ckptd.core.client_request import Request
 from ckptd.core.content.replica_content import EXAMINED_MAX, ReplicaContent
@@ -76,22 +76,36 @@ class Resizing(LeaderElection):
 
     # -- requests
 
+    def is_waiting(self, request: Request) -> bool:
+        """Return True if this is a duplicate of a resize that has not begun."""
+        return (request.session, request.number) in self.resizes
+
     def judge(self, request: Request, ops: Ops) -> Ops | None:
         if ops[0][0] != _RESIZE or [op[0] for op in ops] not in _SHAPES:
             return super().judge(request, ops)
         if self.context.feature_level < FeatureLevel.TABLE:
             raise RequestError(codes.NOT_SUPPORTED, f"checkpoints are not resized: {EVERY_NODE_MUST}")
-        if not self._refuse_if_overloaded(request):
+        if self.is_waiting(request) or not self._refuse_if_overloaded(request):
             self.resizes[request.session, request.number] = request, ops
             self.advance_resizes()
         return None
 
     def withdraw(self, session: int, number: int) -> Request | None:
-        waiting = self.resizes.pop((session, number), None)
-        if waiting is None:
+        if (session, number) not in self.resizes:
             return super().withdraw(session, number)
-        self.table.end_search()
-        return waiting[0]
+        return self._pop_resize((session, number))
+
+    def forget_sessions(self, sessions: list[int]) -> None:
+        """Refuse the resizes of sessions that have ended: the answers would be remembered for ever."""
+        ended = set(sessions)
+        for key in [key for key in self.resizes if key[0] in ended]:
+            self.answer(self._pop_resize(key), answer_error(codes.BAD_HANDLE, "this session has ended"))
+
+    def _pop_resize(self, key: tuple[int, int]) -> Request:
+        """Remove and return a request that has not begun. The search was for the first of them."""
+        if key == next(iter(self.resizes)):
+            self.table.end_search()
+        return self.resizes.pop(key)[0]
 
     def take_settling(self) -> list[Request]:
         waiting, self.resizes = self.resizes, {}
@@ -128,6 +142,7 @@ class Resizing(LeaderElection):
         """Bring the content and the directory in line. Return False if something has to happen first."""
         state, log = self.table.resize_state, self.replica.log
         if self.is_resized:
+            self.awaits_commit = False
             return True
         if log.committed_seq < self.table.limits_before[0]:
             self.awaits_commit = True
@@ -175,15 +190,17 @@ class Resizing(LeaderElection):
         """Judge the first request that waits. Return False if its turn is not over."""
         key, (request, ops) = next(iter(self.resizes.items()))
         try:
-            if super().judge(request, ops) is not None:
-                limits = self._limits_asked(ops[0])
-                if not self._is_content_within(limits):
-                    return False
-                self._order_resize(request, limits)
+            if super().judge(request, ops) is None:
+                self._pop_resize(key)
+                return True
+            limits = self._limits_asked(ops[0])
+            if not self._is_content_within(limits):
+                return False
+            self._pop_resize(key)
+            self._order_resize(request, limits)
         except RequestError as refusal:
+            self._pop_resize(key)
             self.refuse_update(request, refusal)
-        self.resizes.pop(key, None)
-        self.table.end_search()
         return True
 
     def _order_resize(self, request: Request, limits: Limits) -> None:
@@ -224,7 +241,7 @@ class Resizing(LeaderElection):
             text = f"there are {count} sections, so maxSections cannot be {limits.sections_max}"
             raise RequestError(codes.NO_SPACE, text)
         now, search = table.resize_state.in_force, table.search
-        if search is None:
+        if search is None or search.limits != limits:
             smaller = limits.section_bytes_max < min(now.section_bytes_max, table.content_bytes)
             if not smaller and limits.section_id_bytes_max >= now.section_id_bytes_max:
                 return True
@@ -234,7 +251,7 @@ class Resizing(LeaderElection):
         context.work += ELEMENT_WORK * scanned
         if found is not None:
             raise RequestError(codes.NO_SPACE, self._what_is_too_large(found, limits))
-        if scanned < EXAMINED_MAX:
+        if search.complete:
             return True
         context.wake_at(context.now_ns)
         return False

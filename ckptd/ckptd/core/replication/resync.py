@@ -215,7 +215,7 @@ def receive_chunk(replica: ReplicaContent, chunk: Chunk, source: str) -> None:
             sections.put_raw(section_id, None)
         sections.lead(leadership)
         limits = replica.attributes.limits
-        sections.put_limits(resized or ResizeState(0, limits, limits))
+        sections.replace_limits(resized or ResizeState(0, limits, limits), chunk.seq)
         replica.reusable_sections = reusable if reuses_sections else {}
         replica.on_event(ReplicaEvent.RESYNC_BEGUN)
         replica.log.reset_to(epoch, chunk.seq, history)

@@ -168,6 +168,8 @@ class Withdrawals:
 def _why_uncommitted(active: ActiveReplica) -> str:
     log = active.replica.log
     late = [node_id for node_id in active.commit_set if active.acked.get(node_id, 0) < log.seq]
+    if not late:
+        return "an earlier resize of this checkpoint is not finished"
     return f"the replicas on {_listed(late)} have not acknowledged earlier updates"
 
 
