@@ -1,5 +1,6 @@
 """Resizes (ADR 33) against odd clients, and at odd times."""
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -151,6 +152,23 @@ def test_a_resize_that_waits_is_not_done_once_its_session_has_ended(flags: int) 
     cluster.run(500)
     assert second.code == codes.BAD_HANDLE
     assert all(session not in cluster.replica(node_id).log.answers for node_id in "abc")
+    check_limits(cluster, GREW)
+
+
+def test_many_resizes_that_wait_do_not_stall_the_node() -> None:
+    """All those that changed nothing were done in one event: 30,000 of them may wait for a long search."""
+    cluster = three_nodes(work_per_turn=200)
+    table, first, _ = two_that_wait(cluster, ALL_KINDS[0], resize_op(200))
+    calls = [table.begin(Kind.UPDATE, resize_op(200)) for _ in range(100)]
+    active = cluster.replica(active_of(cluster)).active
+    assert active is not None
+    cluster.until(lambda: len(active.resizes) > 90)
+    waiting: list[int] = []
+    release(cluster)
+    cluster.until(lambda: waiting.append(len(active.resizes)) or not active.resizes)  # type: ignore[func-returns-value]
+    assert max(before - after for before, after in pairwise(waiting)) <= 20
+    cluster.until(lambda: all(call.answers for call in calls))
+    assert {call.code for call in (first, *calls)} == {codes.OK}
     check_limits(cluster, GREW)
 
 

@@ -243,10 +243,8 @@ class ActiveReplica(Resizing):
         of_service = not is_ok(answer) or (seq > log.committed_seq and log.is_of_service(seq))
         may_settle = is_ok(answer) and (seq <= log.committed_seq or of_service)
         if key in self.settling or (may_settle and not (self.names_as_wanted and self.is_resized)):
-            self.settling[key] = (
-                request,
-                answer,
-            )  # It may be a resignation, or a resize, from before a fail-over.
+            # (It may be a resignation, or a resize, from before a fail-over.)
+            self.settling[key] = request, answer
             self.succeed()
         elif seq <= log.committed_seq:
             self.answer(request, answer)

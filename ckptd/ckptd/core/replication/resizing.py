@@ -29,7 +29,7 @@ from ckptd.core.directory.entries import CheckpointEntry
 from ckptd.core.hub import Hub
 from ckptd.core.replication.leader_election import REPEAT_NS, LeaderElection
 from ckptd.core.settings import EVERY_NODE_MUST, FeatureLevel
-from ckptd.core.work_costs import ELEMENT_WORK, PASSED_SHIFT
+from ckptd.core.work_costs import ELEMENT_WORK, FRAME_WORK, PASSED_SHIFT
 
 _RESIZE: Final = Op.RESIZE
 _SHAPES: Final = ([Op.RESIZE], [Op.RESIZE, Op.TOKEN])
@@ -127,15 +127,24 @@ class Resizing(LeaderElection):
         self.advance_resizes()
 
     def advance_resizes(self) -> None:
-        """Do what can be done now of the resize that is under way; then begin the next one."""
-        entry = self.entry
-        if entry is None or not self.ready or not self.context.serving():
+        """Do what can be done now of the resize that is under way; then begin the next ones.
+
+        Those that change nothing follow each other at once. So they end with the work of one event, too, as
+        do the searches of many checkpoints.
+        """
+        entry, context = self.entry, self.context
+        if entry is None or not self.ready or not context.serving():
             return
         self.arm_timers()
         while self._bring_in_line(entry):
             if self.settling and self.names_as_wanted:
                 self._settle()
-            if not self.resizes or not self._begin_next():
+            if not self.resizes:
+                return
+            if context.work >= context.settings.work_per_turn:
+                context.wake_at(context.now_ns)
+                return
+            if not self._begin_next():
                 return
 
     def _bring_in_line(self, entry: CheckpointEntry) -> bool:
@@ -189,6 +198,7 @@ class Resizing(LeaderElection):
     def _begin_next(self) -> bool:
         """Judge the first request that waits. Return False if its turn is not over."""
         key, (request, ops) = next(iter(self.resizes.items()))
+        self.context.work += FRAME_WORK
         try:
             if super().judge(request, ops) is None:
                 self._pop_resize(key)
