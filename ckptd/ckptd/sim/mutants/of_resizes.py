@@ -53,6 +53,6 @@ def _(patch: Patch) -> None:
     patch(ResyncSender, "_send_chunk", send_chunk)
 
 
-# Not here: "shrunk before committed", the directory that takes smaller limits before every in-sync replica has
-# them. An active replica then has to die in the same millisecond, with the update still on its way to the next
-# one. 60 seeds of the shape do not show it.
+# Not here: "the directory takes smaller limits once every in-sync replica has them". To show it, an active
+# replica has to die in the same millisecond, with the update still on its way to the next one: none of 60 seeds
+# of the shape had that. A scenario of the core shows it (tests/sim/test_rules_switched_off.py).
