@@ -54,5 +54,5 @@ def _(patch: Patch) -> None:
 
 
 # Not here: "the directory takes smaller limits once every in-sync replica has them". To show it, an active
-# replica has to die in the same millisecond, with the update still on its way to the next one: none of 60 seeds
-# of the shape had that. A scenario of the core shows it (tests/sim/test_rules_switched_off.py).
+# replica has to die in the same millisecond, with the update still on its way to the next one: none of 60
+# seeds of the shape had that. A scenario of the core shows it (tests/sim/test_rules_switched_off.py).
