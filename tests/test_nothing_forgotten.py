@@ -154,6 +154,14 @@ FAULTS = {
         "sim/test_failure_table.py::"
         "test_retention_is_neither_shortened_nor_forgotten_when_the_coordinator_is_lost",
     ),
+    "a table is resized, and a node is lost": (
+        "core/test_resizing.py::test_a_resize_is_finished_after_the_active_replica_died",
+        "core/test_resizing.py::test_a_resize_is_finished_after_the_coordinator_died",
+        "core/test_resizing.py::test_a_resize_is_finished_though_its_client_died",
+    ),
+    "a table is resized, and all replicas that have it are lost": (
+        "core/test_resizing_attacked.py::test_content_that_lost_a_resize_is_resized_to_the_larger_of_both",
+    ),
     "a section's time comes, and the active replica is lost": (
         "core/test_fail_over.py::test_section_expiration_is_an_update_and_continues_after_a_fail_over",
     ),

@@ -27,6 +27,7 @@ from ckpt_protocol.body_codec import pack_body
 from ckpt_protocol.constants import SA_CKPT_WR_ACTIVE_REPLICA
 from ckpt_protocol.framing import FrameDecoder, encode_frame
 from ckpt_protocol.messages import Kind
+from ckptd.core.content.resize_state import ResizeState
 from ckptd.core.directory.attributes import Limits
 from ckptd.core.events import ClientReceived, TimeCame
 
@@ -239,3 +240,22 @@ def test_an_unlinked_checkpoint_is_resized_and_not_its_namesake(flags: int, paus
     assert client.unlink().code == codes.OK
     cluster.run(100)
     cluster.check()
+
+
+@KINDS
+@pytest.mark.parametrize("limits", [GREW, MIXED, Limits(50, 100, 32)])
+def test_content_that_lost_a_resize_is_resized_to_the_larger_of_both(flags: int, limits: Limits) -> None:
+    """All replicas that had it are lost, and the directory still has it."""
+    cluster = three_nodes()
+    table = opened(cluster, flags)
+    table.write(b"k", b"v" * 4096)
+    table.write(b"k", b"v")
+    assert resize(table, *limits).code == codes.OK
+    former = Limits(100, 4096, 64)
+    for node_id in "abc":
+        cluster.replica(node_id).sections.replace_limits(ResizeState(0, former, former), 0)
+    cluster.kill(active_of(cluster))
+    cluster.until(cluster.active)
+    cluster.run(500)
+    check_limits(cluster, former.at_least(limits))
+    assert cluster.replica(active_of(cluster)).sections.resize_state.number == 2
