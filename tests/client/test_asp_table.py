@@ -165,6 +165,16 @@ def test_write_of_a_list_never_truncates(either: Make) -> None:
     assert table.Read(["k", "l"]) == [b"ab345", b"1234567"]
 
 
+def test_update_replaces_as_setting_each_key_does(either: Make) -> None:
+    """As one atomic update it was a `Write` of several, and kept the tails of longer old values."""
+    table = either()
+    table.Write("k", "12345")
+    table.Write("l", "12345")
+    table.update({"k": "ab"}, l="cd")
+    table |= {"m": "ef"}
+    assert table.read_all() == {b"k": b"ab", b"l": b"cd", b"m": b"ef"}
+
+
 def test_write_of_a_list_creates_missing_sections_or_none(ours: Make) -> None:
     table = ours(rows=2)
     table.Write([("k", "one"), ("l", "two")])

@@ -32,15 +32,24 @@ class Operations(SectionOperations[V]):
     # -- writing
 
     def write_many(
-        self, values: Pairs, expiration: int | None, expires_in: float | None = None, keep: bool = False
+        self,
+        values: Pairs,
+        expiration: int | None,
+        expires_in: float | None = None,
+        keep: bool = False,
+        with_tails: bool | None = None,
     ) -> Operation[None]:
-        """Set the content of several sections, as one atomic update."""
+        """Set the content of several sections, as one atomic update.
+
+        `with_tails`: the tails of longer old values stay; None: as `writes_as_saf` says.
+        """
         changes = Changes(self.attributes)
         try:
             expiry = self.expiry_of(expiration, expires_in, keep)
             pairs = table_requests.pairs_of(values)
             table_requests.check_count(len(pairs))
-            add = changes.patch if self.writes_as_saf else changes.put
+            keeps_tails = self.writes_as_saf if with_tails is None else with_tails
+            add = changes.patch if keeps_tails else changes.put
             for key, value in pairs:
                 add(key, self.encoded(key, value), expiry)
         except SaAisError as error:
@@ -54,7 +63,7 @@ class Operations(SectionOperations[V]):
         except SaAisError as error:
             raise self.failure("write to", error) from None
         if pairs:
-            yield from self.write_many(pairs, None)
+            yield from self.write_many(pairs, None, with_tails=False)  # A mapping has no tails.
 
     def delete_many(self, keys: Iterable[Key]) -> Operation[None]:
         """Delete several sections, as one atomic update; missing ones are no error."""
