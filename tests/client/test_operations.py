@@ -104,6 +104,28 @@ def test_no_item_is_taken_without_its_version(operations: Operations, more: list
     assert isinstance(outcome, CheckpointError) and outcome.code == code and len(steps) == 1
 
 
+def a_page(key: bytes, after: bytes | None, *position: int) -> list[Any]:
+    return [[[key, SA_TIME_END, 1, 1, 0, b"v"]], after, *position]
+
+
+def test_a_snapshot_moves_to_an_older_node_and_is_refused(operations: Operations) -> None:
+    """It asked for ever: such a node never says that its answer is complete, and sends no values."""
+    pages = [a_page(b"k", b"k", 5, 0), a_page(b"l", None, 6, 0)]
+    outcome, steps = carry_out(operations.snapshot(), [*pages, [6, [[6, 3, b"k", 0, 1, 0]], 0]])
+    assert isinstance(outcome, CheckpointError) and outcome.code == codes.NOT_SUPPORTED and len(steps) == 3
+    outcome, _ = carry_out(operations.snapshot(), [[[], None]])
+    assert isinstance(outcome, CheckpointError) and outcome.code == codes.NOT_SUPPORTED
+
+
+def test_a_snapshot_begins_again_when_the_changes_do_not_reach_back(operations: Operations) -> None:
+    pages = [a_page(b"k", b"k", 5, 0), a_page(b"l", None, 6, 0)]
+    again = [a_page(b"m", None, 9, 0)]
+    assert carry_out(operations.snapshot(), [*pages, [9, None, 0, True], *again])[0] == {b"m": b"v"}
+    assert carry_out(operations.snapshot(), [*pages, [9, [], 7, True], *again])[0] == {b"m": b"v"}
+    another = a_page(b"l", None, 6, 7)
+    assert carry_out(operations.snapshot(), [pages[0], another, *again])[0] == {b"m": b"v"}
+
+
 def test_a_call_in_a_session_that_has_ended_is_repeated_once(operations: Operations) -> None:
     outcome, steps = carry_out(operations.get("k", None), [DEAD, 8, [b"v"]])
     assert outcome == b"v" and kinds(steps) == [(Kind.READ, 7), ("reopen", 7), (Kind.READ, 8)]

@@ -5,7 +5,7 @@ sections, or on the whole checkpoint.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from ckpt_client.checkpoint.open_checkpoint import logger
 from ckpt_client.checkpoint.section_operations import Operation as Operation
@@ -179,9 +179,11 @@ class Operations(SectionOperations[V]):
         while not complete:
             body = mapping_requests.track_body(sequence, lineage, with_values=True)
             changes = mapping_requests.changes_of((yield from self.ask(Kind.TRACK, body)))
+            if changes.complete is None:
+                _refuse_older_node()
             if changes.rows is None or changes.lineage != lineage:
                 return None
-            sequence, complete = changes.sequence, bool(changes.complete) and changes.sequence >= last[0]
+            sequence, complete = changes.sequence, changes.complete and changes.sequence >= last[0]
             for row in changes.rows:
                 if row.value is not None:
                     found[row.section_id] = row.value
@@ -271,5 +273,9 @@ class Operations(SectionOperations[V]):
 
 def _position(page: Page) -> tuple[int, int]:
     if page.position is None:
-        refuse(codes.NOT_SUPPORTED, "the node that answers runs a version of ckptd that has no snapshots")
+        _refuse_older_node()
     return page.position
+
+
+def _refuse_older_node() -> NoReturn:
+    refuse(codes.NOT_SUPPORTED, "the node that answers runs a version of ckptd that has no snapshots")
