@@ -91,13 +91,17 @@ class LeadingTable(TableMapping[V]):
                 raise
         except SaAisError as error:
             raise operations.failure("lead", error) from None
-        if operations.wants_to_grow:
+        self._grow(leadership)
+        return leadership
+
+    def _grow(self, leadership: "Leadership") -> None:
+        """Resize the checkpoint now, if another leader refused that when it was opened."""
+        if self._operations.wants_to_grow:
             try:
-                self._run(operations.grow_as_leader())
+                self._run(self._operations.grow_as_leader())
             except BaseException:
                 leadership.close()
                 raise
-        return leadership
 
     def _begin_to_lead(self, arguments: "LeadArguments", on_left: Callable[[], None]) -> "Leadership":
         from ckpt_client.io.aio_connection import AsyncConnection  # These import asyncio.
