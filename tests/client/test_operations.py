@@ -104,6 +104,14 @@ def test_no_item_is_taken_without_its_version(operations: Operations, more: list
     assert isinstance(outcome, CheckpointError) and outcome.code == code and len(steps) == 1
 
 
+def test_a_time_until_expiry_counts_as_an_operation_and_the_refusal_says_so(operations: Operations) -> None:
+    """It said that 6,000 sections were 10,002."""
+    values = {str(number): "v" for number in range(6_000)}
+    outcome, steps = carry_out(operations.write_many(values, None, 5), [])
+    assert isinstance(outcome, CheckpointError) and outcome.code == codes.NO_RESOURCES and steps == []
+    assert "expires_in" in outcome.text and "10002" not in outcome.text
+
+
 def a_page(key: bytes, after: bytes | None, *position: int) -> list[Any]:
     return [[[key, SA_TIME_END, 1, 1, 0, b"v"]], after, *position]
 

@@ -24,7 +24,7 @@ from ckpt_client.requests.table_requests import (
     update_body,
 )
 from ckpt_protocol import codes
-from ckpt_protocol.limits import VERSION_BYTES
+from ckpt_protocol.limits import OPS_PER_UPDATE_MAX, VERSION_BYTES
 from ckpt_protocol.messages import Op
 
 
@@ -122,7 +122,10 @@ class Changes:
     def _add_bytes(self, count: int) -> None:
         self._bytes += count
         check_call_bytes(self._bytes)
-        check_count(len(self.conditions) + len(self.ops))
+        operations = len(self.conditions) + len(self.ops)
+        if operations > OPS_PER_UPDATE_MAX:
+            most = f"an update has at most {OPS_PER_UPDATE_MAX} conditions and operations"
+            refuse(codes.NO_RESOURCES, f"{most}, of which each `expires_in` is one")
 
     @property
     def empty(self) -> bool:
