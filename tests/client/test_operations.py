@@ -128,10 +128,10 @@ def test_a_snapshot_moves_to_an_older_node_and_is_refused(operations: Operations
 def test_a_snapshot_begins_again_when_the_changes_do_not_reach_back(operations: Operations) -> None:
     pages = [a_page(b"k", b"k", 5, 0), a_page(b"l", None, 6, 0)]
     again = [a_page(b"m", None, 9, 0)]
-    assert carry_out(operations.snapshot(), [*pages, [9, None, 0, True], *again])[0] == {b"m": b"v"}
-    assert carry_out(operations.snapshot(), [*pages, [9, [], 7, True], *again])[0] == {b"m": b"v"}
+    assert carry_out(operations.snapshot(), [*pages, [9, None, 0, True], None, *again])[0] == {b"m": b"v"}
+    assert carry_out(operations.snapshot(), [*pages, [9, [], 7, True], None, *again])[0] == {b"m": b"v"}
     another = a_page(b"l", None, 6, 7)
-    assert carry_out(operations.snapshot(), [pages[0], another, *again])[0] == {b"m": b"v"}
+    assert carry_out(operations.snapshot(), [pages[0], another, None, *again])[0] == {b"m": b"v"}
 
 
 def test_a_call_in_a_session_that_has_ended_is_repeated_once(operations: Operations) -> None:
@@ -167,6 +167,17 @@ def test_what_a_missing_section_means(operations: Operations) -> None:
     assert isinstance(
         carry_out(operations.delete("k", missing_is_error=True), [MISSING])[0], CheckpointKeyError
     )
+
+
+def test_a_call_begins_again_only_while_there_is_time(operations: Operations) -> None:
+    conflict = error_of(codes.BAD_OPERATION, "has another version", 0, bytes(24))
+    late = error_of(codes.TRY_AGAIN, "others write it")
+    found = [[b"v", bytes(24)]]
+    outcome, steps = carry_out(
+        operations.pop("k", None, False), [found, conflict, None, found, conflict, late]
+    )
+    assert isinstance(outcome, CheckpointError) and outcome.code == codes.TRY_AGAIN
+    assert [type(step).__name__ for step in steps] == ["tuple", "tuple", "BeginAgain"] * 2
 
 
 def test_an_interrupt_ends_the_operation_where_it_waits(operations: Operations) -> None:

@@ -12,6 +12,7 @@ import pytest
 from tests.core.client import Opened
 from tests.core.cluster import Cluster, three_nodes
 
+from ckpt_client.checkpoint.open_checkpoint import BeginAgain
 from ckpt_client.checkpoint.operations import Operations
 from ckpt_client.errors import error_of
 from ckpt_client.requests.table_requests import Attributes, open_parameters
@@ -93,6 +94,9 @@ class Story:
         try:
             step: Any = next(steps)
             while True:
+                if isinstance(step, BeginAgain):
+                    step = steps.send(None)
+                    continue
                 self.happens()
                 kind, handle, body = step
                 call = self.reader.client.begin(kind, handle, unpack_body(body))

@@ -509,3 +509,23 @@ def test_a_value_that_does_not_decode_is_an_error_with_key_and_reason(
         assert table.read("fine") == 1
         table.write("bad", 2)
         assert table.read("bad") == 2
+
+
+@pytest.mark.parametrize("kind", ["table", "async"])
+def test_a_call_that_others_always_outrun_ends_by_its_time_out(
+    cluster: LocalCluster, name: str, kind: str
+) -> None:
+    """Each request of a late call has 1 ms, and may be answered within that: `modify` went on and on."""
+    where = cluster.address("a")
+    with open_either(kind, name, LIMITS, address=where) as table, Table(name, address=where) as other:
+        tries = [0]
+
+        def outrun(old: bytes | None) -> bytes:
+            tries[0] += 1
+            other["k"] = str(tries[0])
+            return b"mine"
+
+        late = refused(codes.TRY_AGAIN, table.modify, "k", outrun, timeout=0.2)
+        assert "all the time" in late.text
+        assert tries[0] > 1
+        assert other["k"] == str(tries[0]).encode()

@@ -7,7 +7,7 @@ import asyncio
 import time
 from typing import Any, Generic, NamedTuple, NoReturn
 
-from ckpt_client.checkpoint.open_checkpoint import Counts, Reopen, TableStep
+from ckpt_client.checkpoint.open_checkpoint import BeginAgain, Counts, Reopen, TableStep
 from ckpt_client.checkpoint.operations import Operation, Operations
 from ckpt_client.checkpoint.tracking import AskOne, Fail
 from ckpt_client.checkpoint.tracking import Reopen as ReopenFeed
@@ -58,6 +58,8 @@ class AsyncTableDriver(Generic[V]):
         return await drive_async(operation, self._carry_out, limit)
 
     async def _carry_out(self, step: TableStep, limit: TimeLimit) -> Any:
+        if isinstance(step, BeginAgain):
+            return limit.require_left(step.text)
         if not isinstance(step, Reopen):
             kind, handle, body = step
             timeout_ns = limit.left_ns()

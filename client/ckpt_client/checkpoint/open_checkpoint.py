@@ -62,7 +62,14 @@ class Reopen:
     """The error that said so: what the driver raises if it cannot open the checkpoint again now."""
 
 
-TableStep = Request | Reopen
+@dataclass(slots=True)
+class BeginAgain:
+    """The step "begin again, if there is time left"; else the call is TRY_AGAIN with this text."""
+
+    text: str
+
+
+TableStep = Request | Reopen | BeginAgain
 
 
 class OpenCheckpoint:

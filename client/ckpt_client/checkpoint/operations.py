@@ -7,7 +7,7 @@ sections, or on the whole checkpoint.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NoReturn
 
-from ckpt_client.checkpoint.open_checkpoint import logger
+from ckpt_client.checkpoint.open_checkpoint import BeginAgain, logger
 from ckpt_client.checkpoint.section_operations import Operation as Operation
 from ckpt_client.checkpoint.section_operations import SectionOperations
 from ckpt_client.checkpoint.transactions import Changes, shown_version
@@ -99,6 +99,7 @@ class Operations(SectionOperations[V]):
             try:
                 yield from self.delete_if(key, version)
             except VersionConflict:
+                yield from self._begin_again("other programs take the first section all the time")
                 continue
             return key, value
 
@@ -157,6 +158,7 @@ class Operations(SectionOperations[V]):
                 found = yield from self._whole_state()
                 if found is not None:
                     break
+                yield BeginAgain("the active replica was lost, or others write faster than this reads")
         except SaAisError as error:
             raise self.failure("read from", error) from None
         return {key: self.decoded(key, data) for key, data in found.items()}
@@ -189,6 +191,8 @@ class Operations(SectionOperations[V]):
                     found[row.section_id] = row.value
                 elif found.pop(row.section_id, None) is not None and complete and not row.is_gone:
                     refuse(codes.FAILED_OPERATION, f"section {row.section_id[:32]!r} is corrupted")
+            if not complete:
+                yield BeginAgain("others write faster than this reads")
         return found
 
     def _page_with_position(self, after: bytes | None) -> Operation[Page]:

@@ -10,7 +10,7 @@ One write and one read are what programs do most. They are one request, and have
 from collections.abc import Callable
 from typing import Any, Final, Generic, NoReturn
 
-from ckpt_client.checkpoint.open_checkpoint import TableStep, is_missing
+from ckpt_client.checkpoint.open_checkpoint import BeginAgain, TableStep, is_missing
 from ckpt_client.checkpoint.resizing import ResizableCheckpoint
 from ckpt_client.checkpoint.transactions import (
     Changes,
@@ -228,6 +228,7 @@ class SectionOperations(ResizableCheckpoint, Generic[V]):
                 elif before is not None:
                     yield from self.delete_if(key, before.version)
             except VersionConflict:
+                yield from self._begin_again("other programs write this section all the time")
                 continue
             return after
 
@@ -245,6 +246,7 @@ class SectionOperations(ResizableCheckpoint, Generic[V]):
             try:
                 yield from self.delete_if(key, before.version)
             except VersionConflict:
+                yield from self._begin_again("other programs write this section all the time")
                 continue
             return value
 
@@ -258,10 +260,18 @@ class SectionOperations(ResizableCheckpoint, Generic[V]):
                 stored = self.encoded(key, value)
                 yield from self._store_if_absent(key, stored)
             except VersionConflict:
+                yield from self._begin_again("other programs write this section all the time")
                 continue
             except SaAisError as error:
                 raise self.failure("write to", error) from None
             return self.decoded(key, table_requests.stored_bytes(stored))
+
+    def _begin_again(self, text: str) -> Operation[None]:
+        """Go on only if there is time left: each request of a call that is late may take 1 ms."""
+        try:
+            yield BeginAgain(text)
+        except SaAisError as error:
+            raise self.failure("update", error) from None
 
     def _store_if_absent(self, key: Key, stored: Value) -> Operation[str]:
         changes = Changes(self.attributes)

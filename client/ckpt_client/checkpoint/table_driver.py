@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from ckpt_client.checkpoint.open_checkpoint import Counts, Reopen, TableStep, logger
+from ckpt_client.checkpoint.open_checkpoint import BeginAgain, Counts, TableStep, logger
 from ckpt_client.checkpoint.operations import Operation, Operations
 from ckpt_client.codecs import V
 from ckpt_client.errors import CheckpointEnded, CheckpointError, SaAisError, error_of
@@ -59,8 +59,10 @@ class TableDriver(Generic[V]):
         return drive(operation, self._carry_out, limit)
 
     def _carry_out(self, step: TableStep, limit: TimeLimit) -> Any:
-        if not isinstance(step, Reopen):
+        if isinstance(step, tuple):
             return self._call_service(*step, limit.left_ns())
+        if isinstance(step, BeginAgain):
+            return limit.require_left(step.text)
         if step.refusal is not None and limit.is_over:
             raise step.refusal
         return self._reopened_handle(limit, step.lost)

@@ -3,7 +3,9 @@
 import time
 from typing import Final
 
+from ckpt_client.errors import error_of
 from ckpt_client.requests.table_requests import timeout_in_ns
+from ckpt_protocol import codes
 
 _MILLISECOND_NS: Final = 1_000_000
 _monotonic_ns = time.monotonic_ns
@@ -37,6 +39,11 @@ class TimeLimit:
         timeout_ns = timeout_in_ns(self._timeout, self._default_ns)
         self._until_ns = _monotonic_ns() + timeout_ns
         return timeout_ns
+
+    def require_left(self, text: str) -> None:
+        """Raise SaAisError TRY_AGAIN if no time is left."""
+        if self.is_over:
+            raise error_of(codes.TRY_AGAIN, text)
 
     @property
     def is_over(self) -> bool:
