@@ -25,7 +25,8 @@ from ckptd.testing import LocalCluster
 LIMITS = 200, 1_000, 1_000
 CREATED, OVERWRITTEN, DELETED = SectionChangeT.CREATED, SectionChangeT.OVERWRITTEN, SectionChangeT.DELETED
 SECONDS = 20
-KINDS = pytest.mark.parametrize("table", UPDATE_FLAGS, indirect=True)
+OTHERS = [pytest.param(flags, marks=pytest.mark.extended) for flags in UPDATE_FLAGS[1:]]
+KINDS = pytest.mark.parametrize("table", [UPDATE_FLAGS[0], *OTHERS], indirect=True)
 
 
 class Watch:
