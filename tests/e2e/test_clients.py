@@ -141,7 +141,7 @@ def test_exactly_what_a_table_of_64_mib_promises_fits(limits: tuple[int, int, in
         table.Write({key: value})
         with pytest.raises(CheckpointError) as caught:
             other[key] = value + b"x"
-        assert caught.value.code == codes.INVALID_PARAM
+        assert caught.value.code == codes.NO_RESOURCES
         assert other[key] == value
 
 

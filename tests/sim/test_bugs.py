@@ -139,9 +139,9 @@ PLACES: dict[str, Callable[[str, bool], bool]] = {
 }
 
 
-def without_leaders(seed: int) -> Options:
-    """Return the options of a seed, without clients that lead: they ask for ever to lead what is closed."""
-    return replace(draw_options(seed), leaders=0)
+def with_plain_clients(seed: int) -> Options:
+    """Return the options of a seed, without clients that lead or resize: what is closed they ask for ever."""
+    return replace(draw_options(seed), leaders=0, resizers=0)
 
 
 @pytest.mark.extended
@@ -149,7 +149,7 @@ def without_leaders(seed: int) -> Options:
 @pytest.mark.parametrize("seed", [900010, 900011, 900012])
 def test_a_bug_amid_all_other_faults_breaks_no_rule(seed: int, place: str) -> None:
     """At one value of one client; last words can be lost, and nodes be started again meanwhile."""
-    options = without_leaders(seed)
+    options = with_plain_clients(seed)
     with apply_raises_on(b"<%d.%d>" % (1 + seed % 2, 2 + seed % 7), PLACES[place]) as bug:
         verdict = simulate(options)
     assert verdict.good, verdict.text
@@ -164,7 +164,7 @@ def test_bugs_amid_all_other_faults_break_no_rule(raises_on: Any, place: str) ->
     struck = 0
     for seed in range(910_000, 910_040):
         with raises_on(b"<%d.%d>" % (1 + seed % 2, 2 + seed % 7), PLACES[place]) as bug:
-            verdict = simulate(without_leaders(seed))
+            verdict = simulate(with_plain_clients(seed))
         assert verdict.good, (seed, verdict.text)
         struck += bool(bug.stopped)
     assert struck or (raises_on, place) == (commit_raises_on, "backup")
@@ -175,7 +175,7 @@ def test_a_bug_in_a_commit_amid_all_other_faults_breaks_no_rule() -> None:
     """In the first of these simulations that writes the value, and in all before it."""
     for seed in range(900_010, 900_050):
         with commit_raises_on(b"<%d.%d>" % (1 + seed % 2, 2 + seed % 7), PLACES["everywhere"]) as bug:
-            verdict = simulate(without_leaders(seed))
+            verdict = simulate(with_plain_clients(seed))
         assert verdict.good, (seed, verdict.text)
         assert len(bug.stopped) <= CLOSES_AFTER, (seed, bug.stopped)
         if len(bug.stopped) == CLOSES_AFTER:
