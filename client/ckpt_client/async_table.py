@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Self, overload
 
 from ckpt_client.checkpoint.following import Following, Opening
+from ckpt_client.checkpoint.section_operations import check_codec
 from ckpt_client.checkpoint.tracking import OneByOne, SectionChange, track
 from ckpt_client.checkpoint.transactions import AsyncTransaction, Versioned
 from ckpt_client.codecs import Codec, V
@@ -18,7 +19,7 @@ from ckpt_client.io.blocking_connection import DETACH_NS
 from ckpt_client.io.time_limit import TimeLimit
 from ckpt_client.leadership.async_table_leading import AsyncLeadingTable
 from ckpt_client.requests import table_requests
-from ckpt_client.requests.table_requests import Attributes, Key, OpenParameters, Status, Value
+from ckpt_client.requests.table_requests import Attributes, Key, OpenParameters, Status, Stored, Value
 from ckpt_protocol.constants import SA_CKPT_WR_ALL_REPLICAS, SA_TIME_MAX
 
 logger = logging.getLogger("aspCheckpoint")
@@ -81,6 +82,7 @@ class AsyncTable(AsyncLeadingTable[V]):
     ) -> "AsyncTable[V]":
         name = parameters[0]
         try:
+            check_codec(codec)
             timeout_ns = table_requests.timeout_in_ns(timeout)
             opening = table_requests.open_parameters(*parameters)
             connection = AsyncConnection.shared(*where)
@@ -196,9 +198,22 @@ class AsyncTable(AsyncLeadingTable[V]):
         expires_in: float | None = None,
         timeout: float | None = None,
     ) -> str:
-        """Create a section; return its version. CheckpointError EXIST if it exists."""
+        """Create a section; return its version. See `Table.add`."""
         return await self._run(self._operations.add(key, value, expiration, expires_in), timeout)
 
+    @overload
+    async def modify(
+        self: "AsyncTable[bytes]",
+        key: Key,
+        function: Callable[[bytes | None], Stored | None],
+        *,
+        expiration: int | None = None,
+        expires_in: float | None = None,
+        keep_expiry: bool = False,
+        timeout: float | None = None,
+    ) -> Stored | None: ...
+
+    @overload
     async def modify(
         self,
         key: Key,
@@ -208,7 +223,18 @@ class AsyncTable(AsyncLeadingTable[V]):
         expires_in: float | None = None,
         keep_expiry: bool = False,
         timeout: float | None = None,
-    ) -> V | None:
+    ) -> V | None: ...
+
+    async def modify(
+        self,
+        key: Key,
+        function: Callable[[Any], Any],
+        *,
+        expiration: int | None = None,
+        expires_in: float | None = None,
+        keep_expiry: bool = False,
+        timeout: float | None = None,
+    ) -> Any:
         """Replace the value of a key by `function(value)`, and return that, as `Table.modify` explains."""
         expiry = expiration, expires_in, keep_expiry
         return await self._run(self._operations.modify(key, function, *expiry), timeout)

@@ -4,6 +4,11 @@
     orders["42"] = Order(item="tea", count=3)      # JSON in the section
     orders["42"].count                             # 3, and type checkers know that it is an int
 
+    json                JSON: a tuple comes back as a list, a number that is a key as text
+    msgpack             smaller, and has bytes and keys of any type; a tuple comes back as a list
+    text                text as UTF-8
+    pydantic(Order)     JSON that is checked against a type, which `orders["42"]` then has
+
 A codec is any object with `encode` and `decode`. Those of this module never run code that is found in the
 data (none uses pickle), so a program may read what another one has written.
 """
@@ -83,7 +88,7 @@ class _Text:
 
     def encode(self, value: str, /) -> bytes:
         if not isinstance(value, str):
-            raise TypeError(f"it is no text, but a {type(value).__name__}")
+            raise TypeError(f"it must be text, not {type(value).__name__}")
         return value.encode()
 
     def decode(self, data: bytes, /) -> str:

@@ -9,7 +9,7 @@
     Exception
         Error                        ASP's misc.Error: .reasonStr .errCode .errContext
             CheckpointError          what Table and AsyncTable raise: .aspErrorCode (the SaAisError) .text
-                CheckpointKeyError   also a KeyError: table[key] and del table[key] of a missing key
+                CheckpointKeyError   also a KeyError: table[key], pop, touch … of a missing key
                 UndecodableValue     FAILED_OPERATION: a typed table's codec cannot read a value
                 VersionConflict      a condition of an update does not hold: .key .version
                 LeadershipLost       ACCESS: the table leads no more, so it does not write
@@ -342,7 +342,7 @@ class CheckpointError(Error):
 
     @property
     def code(self) -> int:
-        """The SAF code."""
+        """The SAF code: `if error.code == SaAisErrorT.SA_AIS_ERR_EXIST:`."""
         return self.aspErrorCode.code
 
     @property
@@ -358,7 +358,7 @@ class CheckpointError(Error):
 
 
 class CheckpointKeyError(CheckpointError, KeyError):
-    """`table[key]` or `del table[key]`: there is no such section."""
+    """There is no such section: `table[key]`, `del`, `pop`, `popitem`, `touch`, `expires_in` raise this."""
 
 
 class UndecodableValue(CheckpointError):

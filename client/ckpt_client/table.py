@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, overload
 
 from ckpt_client.checkpoint.operations import Operations
+from ckpt_client.checkpoint.section_operations import check_codec
 from ckpt_client.checkpoint.transactions import Transaction, Versioned
 from ckpt_client.codecs import Codec, V
 from ckpt_client.errors import CheckpointError, SaAisError
@@ -15,7 +16,7 @@ from ckpt_client.io.blocking_connection import Connection
 from ckpt_client.io.time_limit import TimeLimit
 from ckpt_client.leadership.table_leading import LeadingTable
 from ckpt_client.requests import table_requests
-from ckpt_client.requests.table_requests import Key, Status, Value
+from ckpt_client.requests.table_requests import Key, Status, Stored, Value
 from ckpt_protocol.constants import SA_CKPT_WR_ALL_REPLICAS, SA_TIME_MAX
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class Table(LeadingTable[V]):
     ) -> None:
         self.ckptName = name
         try:
+            check_codec(codec)
             timeout_ns = table_requests.timeout_in_ns(timeout)
             opening = table_requests.open_parameters(
                 name,
@@ -151,12 +153,27 @@ class Table(LeadingTable[V]):
         expires_in: float | None = None,
         timeout: float | None = None,
     ) -> str:
-        """Create a section; return its version. CheckpointError EXIST if it exists.
+        """Create a section; return its version.
+
+        If there is one, CheckpointError, with the code SA_AIS_ERR_EXIST.
 
         Source: saCkptSectionCreate.
         """
         return self._run(self._operations.add(key, data, expiration, expires_in), timeout)
 
+    @overload
+    def modify(
+        self: "Table[bytes]",
+        key: Key,
+        function: Callable[[bytes | None], Stored | None],
+        *,
+        expiration: int | None = None,
+        expires_in: float | None = None,
+        keep_expiry: bool = False,
+        timeout: float | None = None,
+    ) -> Stored | None: ...
+
+    @overload
     def modify(
         self,
         key: Key,
@@ -166,7 +183,18 @@ class Table(LeadingTable[V]):
         expires_in: float | None = None,
         keep_expiry: bool = False,
         timeout: float | None = None,
-    ) -> V | None:
+    ) -> V | None: ...
+
+    def modify(
+        self,
+        key: Key,
+        function: Callable[[Any], Any],
+        *,
+        expiration: int | None = None,
+        expires_in: float | None = None,
+        keep_expiry: bool = False,
+        timeout: float | None = None,
+    ) -> Any:
         """Replace the value of a key by `function(value)`, and return that; no other write comes between.
 
         The function gets None if there is no such section, and returns None to delete it. If another program
@@ -180,6 +208,7 @@ class Table(LeadingTable[V]):
 
             t.require("balance:a", version)       # also require_absent(key), require_present(key)
             t["balance:a"] = b"10"                # replaces the value, or creates the section
+            t.write("offer", b"1", expires_in=30) # the same, with an expiry
             t.delete("note")                      # a missing section is no error
             del t["hold:17"]                      # a missing section is a CheckpointKeyError
 

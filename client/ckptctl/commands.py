@@ -215,7 +215,7 @@ def resize(
 ) -> None:
     """Change the limits of a checkpoint; what is in it stays, and has to fit.
 
-    A limit that is not given stays as it is. Programs that open the
+    A limit that is not given stays as it is (`ckptctl show NAME` shows it). Programs that open the
     checkpoint with its former limits still can.
     """
     checkpoint, shown = _name(name)

@@ -47,10 +47,12 @@ def attributes_fault(fields: Any) -> str:
         return "the retention duration is negative or exceeds SA_TIME_MAX"
     if not 1 <= sections_max <= SECTIONS_MAX:
         return f"maxSections {sections_max} is not 1 to {SECTIONS_MAX}"
-    if not 1 <= section_bytes_max <= SIZE_MAX or not 0 <= checkpoint_size <= SIZE_MAX:
-        return "a size is not positive or exceeds 2^63-1"
+    if not 1 <= section_bytes_max <= SIZE_MAX:
+        return f"maxSectionSize {section_bytes_max} is not 1 to 2^63-1"
+    if not 0 <= checkpoint_size <= SIZE_MAX:
+        return f"checkpointSize {checkpoint_size} is not 0 to 2^63-1"
     if not 0 <= section_id_bytes_max <= SECTION_ID_BYTES_MAX:
-        return f"maxSectionIdSize is not 0 to {SECTION_ID_BYTES_MAX}"
+        return f"maxSectionIdSize {section_id_bytes_max} is not 0 to {SECTION_ID_BYTES_MAX}"
     if section_id_bytes_max == 0 and sections_max > 1:
         return "several sections need ids, so maxSectionIdSize must not be 0"
     if checkpoint_size > sections_max * section_bytes_max:

@@ -191,3 +191,13 @@ def test_a_closed_table_asks_nothing(operations: Operations) -> None:
     for operation in (operations.status(), operations.unlink(), operations.delete("k", False)):
         outcome, steps = carry_out(operation, [])
         assert isinstance(outcome, CheckpointError) and outcome.code == codes.BAD_HANDLE and steps == []
+
+
+@pytest.mark.parametrize("key", ["tea", b"tea", bytearray(b"t"), memoryview(b"t"), ""])
+def test_one_key_is_no_list_of_keys(operations: Operations, key: Any) -> None:
+    """`delete_many("tea")` deleted the sections `t`, `e` and `a`."""
+    for operation in (operations.delete_many(key), operations.read_many(key)):
+        ended, steps = carry_out(operation, [])
+        assert isinstance(ended, CheckpointError) and ended.code == codes.INVALID_PARAM
+        assert "as a list" in ended.text
+        assert steps == []

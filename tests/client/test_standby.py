@@ -24,6 +24,7 @@ from tests.client.saf_fake import (
 
 from ckpt_client import CheckpointError, Table
 from ckpt_client.checkpoint.tracking_thread import Tracking
+from ckpt_client.errors import error_of
 from ckpt_client.saf import Checkpoint, SectionChangeT
 from ckpt_protocol.codes import SaAisErrorT
 
@@ -259,3 +260,11 @@ def test_a_forked_child_may_leave_the_block_that_tracks(table: Table, writer: Ch
     writer.section_create("k")
     until(lambda: told.changes)
     tracking.stop()
+
+
+def test_a_shell_shows_whether_a_tracking_runs(table: Table) -> None:
+    with table.track() as tracking:
+        assert repr(tracking) == f"<Tracking of {NAME!r} running>"
+        tracking.error = error_of(SaAisErrorT.SA_AIS_ERR_NOT_EXIST, "it is gone")
+        assert repr(tracking) == f"<Tracking of {NAME!r} ended: SA_AIS_ERR_NOT_EXIST: it is gone>"
+    assert repr(tracking) == f"<Tracking of {NAME!r} stopped>"

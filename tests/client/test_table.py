@@ -1,5 +1,6 @@
 """`Table` over real sockets against a small service: every name of ASP's table, and Python's."""
 
+import json
 import logging
 import math
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from tests.client.fake_service import FakeNode, FakeService
 from tests.client.fixtures import Start, service, start
 
 import aspCheckpoint
-from ckpt_client import CheckpointError, Table
+from ckpt_client import CheckpointError, Table, codecs
 from ckpt_client.requests.table_requests import Attributes
 from ckpt_protocol import codes
 from ckpt_protocol.constants import SA_TIME_END, SA_TIME_MAX
@@ -72,6 +73,19 @@ def test_both_keyword_families_create(limits: dict[str, Any], start: Start, serv
 
 def test_a_limit_under_both_names_is_refused(start: Start) -> None:
     refusal(codes.INVALID_PARAM, Table, "x", 1, 1, 1, maxSections=2, address=start().url)
+
+
+@pytest.mark.parametrize("codec", ["json", json, codecs.pydantic, 5])
+def test_a_codec_that_is_none_is_refused_at_once(codec: Any, start: Start) -> None:
+    """The table opened, and its first write failed with "module 'json' has no attribute 'encode'"."""
+    error = refusal(codes.INVALID_PARAM, Table, "x", 1, 1, 1, address=start().url, codec=codec)
+    assert "`encode` and `decode`" in error.text
+
+
+def test_a_callback_that_cannot_be_called_is_refused(table: Table) -> None:
+    """The tracking began, and each change was nothing but an error in the log."""
+    assert "callable" in refusal(codes.INVALID_PARAM, table.track, 5).text
+    assert "callable" in refusal(codes.INVALID_PARAM, table.track_leader, "f").text
 
 
 def test_an_existing_table_opens_without_its_attributes(table: Table, node: FakeNode) -> None:

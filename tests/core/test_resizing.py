@@ -213,9 +213,9 @@ def test_many_resizes_are_done_in_their_order() -> None:
         (resize_op(0), "maxSections 0"),
         (resize_op(-1, at_least=True), "maxSections -1"),
         (resize_op(2**32), "maxSections"),
-        (resize_op(None, 0), "size is not positive"),
-        (resize_op(None, 2**63), "size is not positive"),
-        (resize_op(None, None, 2**16), "maxSectionIdSize is not"),
+        (resize_op(None, 0), "maxSectionSize 0 is not 1 to"),
+        (resize_op(None, 2**63), f"maxSectionSize {2**63} is not 1 to"),
+        (resize_op(None, None, 2**16), "maxSectionIdSize 65536 is not"),
         (resize_op(None, None, 0), "need ids"),
         (resize_op(1), "from 1 or to 1"),
         ([Op.RESIZE, 5], "wrong fields"),
@@ -366,9 +366,16 @@ def test_a_section_at_the_end_of_a_large_checkpoint_is_found() -> None:
 # -- opens
 
 
-def try_open(cluster: Cluster, node_id: str, limits: Limits, grow: bool = False, size: int = 0) -> Answer:
+def try_open(
+    cluster: Cluster,
+    node_id: str,
+    limits: Limits,
+    grow: bool = False,
+    size: int = 0,
+    flags: int = SA_CKPT_WR_ALL_REPLICAS,
+) -> Answer:
     size = size or limits.sections_max * limits.section_bytes_max
-    attributes = [SA_CKPT_WR_ALL_REPLICAS, size, SA_TIME_END, *limits]
+    attributes = [flags, size, SA_TIME_END, *limits]
     return cluster.client(node_id).call(Kind.OPEN, 0, [b"x", OPEN_AND_CREATE, attributes, True, grow])
 
 
@@ -397,7 +404,11 @@ def test_a_client_that_grows_a_checkpoint_opens_it_with_any_limits() -> None:
     opened(cluster)
     for limits in (GREW, SHRANK, MIXED):
         assert try_open(cluster, "a", limits, grow=True).code == codes.OK
-        assert try_open(cluster, "a", limits).code == codes.EXIST
+        refused = try_open(cluster, "a", limits)
+        assert refused.code == codes.EXIST
+        assert "grow=True" in refused.text
+        another_kind = try_open(cluster, "a", limits, flags=SA_CKPT_WR_ACTIVE_REPLICA)
+        assert (another_kind.code, "grow=True" in another_kind.text) == (codes.EXIST, False)
     assert try_open(cluster, "a", Limits(1, 4096, 64), grow=True).code == codes.EXIST
     check_limits(cluster, Limits(100, 4096, 64))
 

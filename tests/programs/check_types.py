@@ -25,7 +25,7 @@ FOLDERS = ("protocol", "ckptd", "client")
 """The parents of a checkout's packages."""
 
 CHECKERS = ("mypy", "basedpyright")
-REFUSAL = re.compile(r"# refused: ([\w-]+), (\w+)$")
+REFUSAL = re.compile(r"# refused: ([\w-]+), ([\w-]+)$")
 
 Found = dict[tuple[str, int], set[str]]
 """The rules that a checker cites, by file and line."""

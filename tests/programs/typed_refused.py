@@ -27,6 +27,8 @@ def misuse_tables(address: str) -> None:
         table["k"] = 5  # refused: call-overload, reportArgumentType
         table[5] = b"v"  # refused: call-overload, reportArgumentType
         table.lead(tll=5.0)  # refused: call-arg, reportCallIssue
+        print(5 in table)  # refused: comparison-overlap, -
+        table.modify("k", lambda value: 5)  # refused: arg-type, reportArgumentType
         table.lock()  # refused: attr-defined, reportAttributeAccessIssue
     table.attributes.flags = 1  # refused: misc, reportAttributeAccessIssue
 

@@ -91,6 +91,10 @@ def use_mapping(address: str) -> None:
         assert_type(table.expires_in("k"), float | None)
         assert_type(table.add("l", "v"), str)
         assert_type(table.modify("l", lambda value: (value or b"") + b"1"), bytes | None)
+        assert_type(table.modify("n", lambda value: str(int(value or b"0") + 1)), str | None)
+        assert_type(table.modify("n", lambda value: value), bytes | None)
+        keys = table.keys()
+        print("k" in table, b"k" in table, "k" in keys, b"k" in keys)
         table.touch("k", expires_in=5)
         with table.batch() as batch:
             batch["k"] = "v"
@@ -109,6 +113,7 @@ def use_typed_tables(address: str) -> None:
         found = orders.get_versioned("1")
         if found is not None:
             assert_type(found.value, Order)
+        assert_type(orders.modify("1", lambda order: order), Order | None)
         with orders.track(key="1", values=True) as tracking:
             assert_type(tracking, "Tracking[Order]")
             orders["1"] = {"item": "tea", "count": 4}
@@ -173,6 +178,7 @@ async def use_async_table(address: str) -> None:
         await table.write("k", b"ringing")
         assert_type(await table.read("k"), bytes)
         assert_type(await table.contains("k"), bool)
+        assert_type(await table.modify("n", lambda value: str(int(value or b"0") + 1)), str | None)
         async with table.lead() as leadership:
             assert_type(leadership.token, str)
 

@@ -291,7 +291,7 @@ def strict_read(checkpointHandle: int, ioVector: list[Key]) -> bytes | list[byte
 
 def _check_list(given: object) -> None:
     if not isinstance(given, list):
-        raise error_of(codes.INVALID_PARAM, f"expected a list, not a {type(given).__name__}")
+        raise error_of(codes.INVALID_PARAM, f"expected a list, not {type(given).__name__}")
 
 
 FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {

@@ -164,6 +164,10 @@ class FeedThread(Generic[Item]):
     def _title(self) -> str:
         return f"the {self.WHAT} of checkpoint {self._name.decode()!r}"
 
+    def __repr__(self) -> str:
+        state = "stopped" if self.finalized else f"ended: {self.error}" if self.error else "running"
+        return f"<{type(self).__name__} of {self._name.decode()!r} {state}>"
+
     # -- without a callback
 
     def _hand_over(self, item: Item) -> None:

@@ -36,6 +36,16 @@ REASON_CHARS_MAX: Final = 500
 """How much of what a codec says is in the text of an error."""
 
 
+def check_codec(codec: object) -> None:
+    """Check that this is a codec, or None. Raises: SaAisError INVALID_PARAM.
+
+    With the module `json`, say, a table could be opened, but neither written nor read.
+    """
+    if codec is not None and not (hasattr(codec, "encode") and hasattr(codec, "decode")):
+        text = f"a codec has `encode` and `decode`, as codecs.json has, and {codec!r} has not"
+        table_requests.refuse(codes.INVALID_PARAM, text)
+
+
 class SectionOperations(ResizableCheckpoint, Generic[V]):
     """The operations on one section."""
 

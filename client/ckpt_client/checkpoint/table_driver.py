@@ -146,6 +146,8 @@ class TableDriver(Generic[V]):
         name, timeout_ns = operations.opening.name, operations.timeout_ns
         limit = TimeLimit(None, timeout_ns)
         try:
+            if callback is not None and not callable(callback):
+                table_requests.refuse(codes.INVALID_PARAM, f"a callback must be callable, not {callback!r}")
             if not operations.handle:
                 self._reopened_handle(limit)
             try:

@@ -94,7 +94,11 @@ class _Fields(NamedTuple):
 
 
 class SectionChange(_Fields, Generic[V]):
-    """What happened to one section, or to the tracking. As a tuple it has the five fields above."""
+    """What happened to one section, or to the tracking. As a tuple it has the five fields above.
+
+    With `track(values=True)` it has the section's `content`, and its `value`, which is what the table's codec
+    makes of the content.
+    """
 
     content: bytes | None = None
     """The section's content after this change, or a newer one, if values were asked for.

@@ -10,6 +10,7 @@ from ckpt_client.codecs import V
 from ckpt_client.errors import SaAisError
 from ckpt_client.io.blocking_connection import Connection
 from ckpt_client.mapping.table_views import (
+    HasKeys,
     OneInstruction,
     TableItems,
     TableKeys,
@@ -27,7 +28,7 @@ _UPDATE: Final = Kind.UPDATE
 _READ: Final = Kind.READ
 
 
-class TableMapping(TableProperties[V], MutableMapping[bytes, V]):
+class TableMapping(TableProperties[V], HasKeys, MutableMapping[bytes, V]):
     """The part of `Table` that reads and writes sections."""
 
     def __init__(self, operations: Operations[V], connection: Connection, keep_alive: bool = False) -> None:
@@ -275,7 +276,10 @@ class TableMapping(TableProperties[V], MutableMapping[bytes, V]):
             raise self._operations.failure("read from", error) from None
 
     def read_many(self, keys: Iterable[Key], timeout: float | None = None) -> list[V]:
-        """Return the values of several keys, all of the same moment."""
+        """Return the values of several keys, all of the same moment.
+
+        If one is missing, CheckpointError, with the code SA_AIS_ERR_NOT_EXIST; its `index` says which.
+        """
         return self._run(self._operations.read_many(keys), timeout)
 
     def _read_one(self, key: Key, timeout: float | None) -> V:

@@ -9,11 +9,12 @@ service. (ADR 34)
 
 import sys
 import threading
-from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
+from collections.abc import Callable, Container, ItemsView, Iterator, KeysView, Mapping, ValuesView
 from types import FrameType
 from typing import Any
 
 from ckpt_client.codecs import V
+from ckpt_client.requests.table_requests import Key
 
 Place = tuple[FrameType, int]
 """An instruction of the program: the frame that executes it, and where in its code.
@@ -59,7 +60,11 @@ class OneInstruction(threading.local):
         return value
 
 
-class TableKeys(KeysView[bytes]):
+class HasKeys(Container[Key]):
+    """`"tea" in table`: text may be a key, although an iteration returns bytes. (For type checkers.)"""
+
+
+class TableKeys(HasKeys, KeysView[bytes]):
     """The keys of a table, in order; read in pages each time that you iterate."""
 
     def __init__(

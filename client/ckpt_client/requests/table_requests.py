@@ -5,7 +5,7 @@ depends on the current state of the checkpoint.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn, TypeVar
 
 from ckpt_client.errors import CheckpointEnded, error_of
 from ckpt_client.session.call import NEVER_NS
@@ -47,6 +47,8 @@ Key = str | Bytes
 """A section id: text stands for its UTF-8 bytes."""
 
 Value = str | Bytes
+
+Stored = TypeVar("Stored", bound=Value)
 
 TIMEOUT_S: Final = 10.0
 _SECOND_NS: Final = 1_000_000_000
@@ -231,7 +233,7 @@ def content_of(value: Value) -> Bytes:
         try:
             content = value.encode() if isinstance(value, str) else memoryview(value).tobytes()
         except (TypeError, ValueError):
-            refuse(codes.INVALID_PARAM, f"a value must be text or bytes, not a {type(value).__name__}")
+            refuse(codes.INVALID_PARAM, f"a value must be text or bytes, not {type(value).__name__}")
     if len(content) > SECTION_BYTES_MAX:
         refuse(codes.NO_RESOURCES, f"a value of {len(content)} bytes exceeds {SECTION_BYTES_MAX} bytes")
     return content
@@ -313,10 +315,12 @@ def delete_body(attributes: Attributes, key: Key) -> bytes:
 
 def key_list(keys: Iterable[Key]) -> list[Key]:
     """Return several keys as a list of at least one. Raises: SaAisError INVALID_PARAM."""
+    if is_single_key(keys):  # Its letters would be the keys.
+        refuse(codes.INVALID_PARAM, f"give the keys as a list, also a single one: [{keys!r}]")
     try:
         wanted = list(keys)
     except TypeError:
-        refuse(codes.INVALID_PARAM, f"give several keys as a list, not as {keys!r}")
+        refuse(codes.INVALID_PARAM, f"give the keys as a list, not as {keys!r}")
     check_count(len(wanted))
     return wanted
 

@@ -87,7 +87,7 @@ def as_bytes(given: Any, what: str, index: int = -1) -> bytes:
     try:
         return given.encode() if isinstance(given, str) else memoryview(given).tobytes()
     except (TypeError, ValueError):
-        refuse(codes.INVALID_PARAM, f"{what} must be text or bytes, not a {type(given).__name__}", index)
+        refuse(codes.INVALID_PARAM, f"{what} must be text or bytes, not {type(given).__name__}", index)
 
 
 def as_section_id(given: Any, index: int = -1) -> bytes:

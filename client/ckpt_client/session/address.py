@@ -156,6 +156,6 @@ def choose_key(key: str | bytes | None) -> bytes:
         key = os.environ.get(KEY_VARIABLE, "")
     if not isinstance(key, str | bytes | bytearray):
         raise error_of(
-            codes.INVALID_PARAM, f"a cluster's key must be text or bytes, not a {type(key).__name__}"
+            codes.INVALID_PARAM, f"a cluster's key must be text or bytes, not {type(key).__name__}"
         )
     return key.encode() if isinstance(key, str) else bytes(key)

@@ -174,6 +174,8 @@ def _open(
     differences = _differences(entry, requested, with_retention, grow) if requested is not None else ""
     if differences:
         text = f"checkpoint {_show(name)} exists with different creation attributes: {differences}"
+        if requested is not None and not grow and not _differences(entry, requested, with_retention, True):
+            text += " (a Table with grow=True opens it, and raises its smaller limits)"
         raise RequestError(codes.EXIST, text)
     waits = why_open_waits(entry, node_id)
     if waits and not entry.last_in_sync and bars_replica(entry.creation_id, node_id):
