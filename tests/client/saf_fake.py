@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import select
 import time
 import warnings
@@ -195,6 +196,7 @@ def initialize() -> Iterator[Initialize]:
 @pytest.fixture
 def nothing_left() -> Iterator[None]:
     """Check that no task stays on the loop, and that nothing warns."""
+    gc.collect()  # What an earlier test left would warn during this one.
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         # Since Python 3.12 every fork in a process with threads warns; some tests are about that.
