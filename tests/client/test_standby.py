@@ -268,3 +268,11 @@ def test_a_shell_shows_whether_a_tracking_runs(table: Table) -> None:
         tracking.error = error_of(SaAisErrorT.SA_AIS_ERR_NOT_EXIST, "it is gone")
         assert repr(tracking) == f"<Tracking of {NAME!r} ended: SA_AIS_ERR_NOT_EXIST: it is gone>"
     assert repr(tracking) == f"<Tracking of {NAME!r} stopped>"
+
+
+def test_a_loop_over_a_tracking_with_a_callback_is_refused(table: Table) -> None:
+    """It waited for ever: the callback gets the changes."""
+    with table.track(Told()) as tracking, pytest.raises(CheckpointError) as caught:
+        next(iter(tracking))
+    assert caught.value.code == SaAisErrorT.SA_AIS_ERR_BAD_OPERATION
+    assert "callback" in caught.value.text

@@ -145,6 +145,8 @@ def answers(path: Path) -> bool:
 
 def test_an_unknown_node_is_one_clear_error() -> None:
     cluster = LocalCluster(2, witnesses=1)
+    with pytest.raises(ClusterError, match="there is no node None in this cluster of a, b, w"):
+        cluster.kill(None)  # What `active_node` returns if there is none.
     said = "there is no node 'd' in this cluster of a, b, w"
     for ask in (
         cluster.kill,

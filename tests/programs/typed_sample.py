@@ -252,6 +252,8 @@ def use_cluster(cluster: LocalCluster) -> None:
         assert_type(checkpoint.attributes.retention_ns, int)
     assert_type(cluster.checkpoint("orders").replicas[0].in_sync, bool)
     assert_type(cluster.active_node("orders"), str | None)
+    cluster.pause(cluster.active_node("orders"))
+    cluster.resume("a")
     connection = Connection(cluster.address())
     assert_type(connection.describe("cluster").epoch, int)
     connection.close()

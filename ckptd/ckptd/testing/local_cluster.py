@@ -58,7 +58,8 @@ class LocalCluster:
     * `key`: the cluster's key.
     * `cores`: the CPU cores that the nodes are pinned to, in turn.
 
-    The argument `node` of a method is the index or the name of a node, or the name of a witness.
+    The argument `node` of a method is the index or the name of a node, or the name of a witness. What
+    `active_node` returns may be passed on; if there is no active replica, that is a ClusterError.
     """
 
     def __init__(
@@ -141,7 +142,7 @@ class LocalCluster:
 
     # -- addresses
 
-    def node_id(self, node: int | str) -> str:
+    def node_id(self, node: int | str | None) -> str:
         """Return a node's name. Raises: ClusterError if there is no such node."""
         if isinstance(node, int) and -len(self.node_ids) <= node < len(self.node_ids):
             return self.node_ids[node]
@@ -195,11 +196,11 @@ class LocalCluster:
     def _runs(self, node_id: str) -> bool:
         return node_id in self._processes and self._processes[node_id].poll() is None
 
-    def pid(self, node: int | str) -> int:
+    def pid(self, node: int | str | None) -> int:
         """Return the process id of a node that was started."""
         return self._process(node).pid
 
-    def _process(self, node: int | str) -> subprocess.Popen[bytes]:
+    def _process(self, node: int | str | None) -> subprocess.Popen[bytes]:
         node_id = self.node_id(node)
         if node_id not in self._processes:
             raise ClusterError(f"node {node_id} has not been started")
@@ -219,7 +220,7 @@ class LocalCluster:
         command += ["--witness"] if node_id in self.witness_ids else []
         return [*command, *self._flags]
 
-    def start(self, node: int | str, *flags: str) -> None:
+    def start(self, node: int | str | None, *flags: str) -> None:
         """Start a node that is not running, with more `flags`. `wait_serving` waits until it has joined."""
         node_id = self.node_id(node)
         if self._runs(node_id):
@@ -247,13 +248,13 @@ class LocalCluster:
             core = self._cores[self.all_ids.index(node_id) % len(self._cores)]
             os.sched_setaffinity(process.pid, {core})
 
-    def kill(self, node: int | str) -> None:
+    def kill(self, node: int | str | None) -> None:
         """Send SIGKILL: the process ends at once, as in a crash."""
         process = self._process(node)
         process.kill()
         process.wait()
 
-    def leave(self, node: int | str) -> int:
+    def leave(self, node: int | str | None) -> int:
         """Send SIGTERM: the node hands over, leaves and ends. Returns its exit status.
 
         The last node that holds data waits for a peer to come back; start one while it waits.
@@ -261,40 +262,40 @@ class LocalCluster:
         self.begin_leave(node)
         return self.wait_ended(node)
 
-    def begin_leave(self, node: int | str) -> subprocess.Popen[bytes]:
+    def begin_leave(self, node: int | str | None) -> subprocess.Popen[bytes]:
         """Send SIGTERM, and return the process without waiting for its end."""
         process = self._process(node)
         process.terminate()
         return process
 
-    def wait_ended(self, node: int | str) -> int:
+    def wait_ended(self, node: int | str | None) -> int:
         """Wait until a node that was asked to leave has ended; return its exit status."""
         try:
             return self._process(node).wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             raise ClusterError(f"node {self.node_id(node)} did not end: {self.log_tail(node)}") from None
 
-    def pause(self, node: int | str) -> None:
+    def pause(self, node: int | str | None) -> None:
         """Send SIGSTOP, and return once the process is stopped, as in a frozen virtual machine."""
         pid = self.pid(node)
         os.kill(pid, signal.SIGSTOP)
         if hasattr(os, "waitid"):  # (Not in every Python on macOS.)
             os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
-    def resume(self, node: int | str) -> None:
+    def resume(self, node: int | str | None) -> None:
         """Send SIGCONT: a paused process continues."""
         os.kill(self.pid(node), signal.SIGCONT)
 
-    def log_path(self, node: int | str) -> Path:
+    def log_path(self, node: int | str | None) -> Path:
         """Return the file with a node's output, over all its starts."""
         return self.directory / f"{self.node_id(node)}.log"
 
-    def log(self, node: int | str) -> str:
+    def log(self, node: int | str | None) -> str:
         """Return a node's output, over all its starts."""
         self._process(node)
         return self.log_path(node).read_text(errors="replace")
 
-    def log_tail(self, node: int | str) -> str:
+    def log_tail(self, node: int | str | None) -> str:
         """Return the end of a node's output: at most its last 2,000 characters."""
         return self.log(node)[-LOG_TAIL_CHARACTERS:].strip()
 

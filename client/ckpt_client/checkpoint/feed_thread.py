@@ -179,6 +179,9 @@ class FeedThread(Generic[Item]):
 
     def _handed_over(self) -> Iterator[Item]:
         """Yield what the thread hands over. Raises: CheckpointError when it has ended on its own."""
+        if self._callback != self._hand_over:
+            text = f"{self._title} has a callback, which gets what a loop would wait for"
+            raise CheckpointError(error_of(codes.SaAisErrorT.SA_AIS_ERR_BAD_OPERATION, text), text)
         while not self._stopped.is_set():
             if self._pid != os.getpid():
                 raise self._failure(error_of(codes.BAD_HANDLE, "only the parent process is tracking"))
