@@ -12,6 +12,7 @@ from tests.client.fixtures import Start, service, start
 
 from ckpt_client import Error, Table
 from ckpt_client.asp.module_builder import make_modules
+from ckptd.testing import LocalCluster
 
 __all__ = ["service", "start"]
 
@@ -213,13 +214,16 @@ def test_the_examples_say_what_is_wrong_without_a_daemon() -> None:
     assert "SA_AIS_ERR_UNAVAILABLE" in done.stdout + done.stderr
 
 
-def test_the_async_example(start: Start, service: FakeService) -> None:
-    environment = {**os.environ, "PYTHONPATH": PATH, "CKPTD_ADDRESS": start("a").url}
+def test_the_async_example() -> None:
     command = [sys.executable, str(ROOT / "examples" / "sessions_async.py")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    with Table("sessions", address=environment["CKPTD_ADDRESS"]) as table:
-        assert len(table) == 100
+    with LocalCluster(1) as cluster:
+        environment = {**os.environ, "PYTHONPATH": PATH, "CKPTD_ADDRESS": cluster.address()}
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        with Table("sessions", address=cluster.address()) as table:
+            assert len(table) == 100
 
 
 def test_a_program_that_blocks_imports_no_event_loop() -> None:
