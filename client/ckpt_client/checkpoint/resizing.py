@@ -18,8 +18,11 @@ class ResizableCheckpoint(OpenCheckpoint):
 
     def resize(self, limits: Limits) -> Steps[TableStep, None]:
         """Change the limits; None leaves one as it is."""
+        yield from self._resize(limits, at_least=False)
+
+    def _resize(self, limits: Limits, at_least: bool) -> Steps[TableStep, None]:
         try:
-            payload = yield from self.ask(Kind.UPDATE, resize_requests.resize_body(limits, at_least=False))
+            payload = yield from self.ask(Kind.UPDATE, resize_requests.resize_body(limits, at_least))
             self.attributes = resize_requests.resized(self.attributes, payload)
         except SaAisError as error:
             raise self.failure("resize", error) from None
@@ -48,7 +51,7 @@ class ResizableCheckpoint(OpenCheckpoint):
         if not self.wants_to_grow:
             return
         try:
-            payload = yield from self._grow(self._growth_body())
+            payload = yield from self._grow(resize_requests.resize_body(self._wanted_limits, at_least=True))
         except BaseException as error:
             if isinstance(error, SaAisError) and error.code == codes.ACCESS:
                 return  # Another program leads it: this one resizes it when it leads.
@@ -60,18 +63,14 @@ class ResizableCheckpoint(OpenCheckpoint):
 
     def grow_as_leader(self) -> Steps[TableStep, None]:
         """Resize it now that the program leads, if another leader refused that when it was opened."""
-        if not self.wants_to_grow:
-            return
-        try:
-            payload = yield from self.ask(Kind.UPDATE, self._growth_body())
-        except SaAisError as error:
-            raise self.failure("resize", error) from None
-        self.attributes = resize_requests.resized(self.attributes, payload)
+        if self.wants_to_grow:
+            yield from self._resize(self._wanted_limits, at_least=True)
 
-    def _growth_body(self) -> bytes:
+    @property
+    def _wanted_limits(self) -> Limits:
         wanted = self.opening.attributes
-        assert wanted is not None
-        return resize_requests.resize_body(limits_of(wanted), at_least=True)
+        assert wanted is not None, "only an open with limits may grow a checkpoint"
+        return limits_of(wanted)
 
     def _grow(self, body: bytes) -> Steps[Request, Any]:
         try:
