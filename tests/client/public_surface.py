@@ -7,6 +7,7 @@ import enum
 import importlib
 import inspect
 import re
+import typing
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
@@ -115,6 +116,8 @@ def lines() -> Iterator[str]:
             value = getattr(module, name)
             if isinstance(value, type):
                 yield from lines_of_class(name, value)
+            elif typing.get_origin(value) is not None:  # Python's versions call an alias with other arguments
+                yield f"{name}: alias"
             elif callable(value):
                 yield f"{name}{signature_of(value)}"
             elif isinstance(value, int | str | bytes | None):
