@@ -2,7 +2,7 @@
 
 import pytest
 from tests.core.client import Call
-from tests.core.cluster import Cluster, nodes, three_nodes
+from tests.core.cluster import Cluster, nodes, three_nodes, two_nodes
 from tests.core.leading import ALL_KINDS, SECOND_NS, TTL_NS, Program, leader_name
 
 from ckpt_protocol import codes
@@ -10,7 +10,7 @@ from ckpt_protocol.body_codec import pack_body, unpack_body
 from ckpt_protocol.constants import SA_CKPT_CHECKPOINT_COLLOCATED, SA_CKPT_WR_ACTIVE_REPLICA
 from ckpt_protocol.framing import Frame, FrameDecoder
 from ckpt_protocol.limits import WAITING_TO_LEAD_MAX
-from ckpt_protocol.messages import DIRECTORY_ID, REPLICATE_ROUTE, Kind, Op
+from ckpt_protocol.messages import DIRECTORY_ID, REPLICATE_ROUTE, EndReason, Kind, Op
 from ckptd.core.directory.directory import DirectoryOp
 from ckptd.core.directory.entries import NamedLeader
 from ckptd.core.events import ClientReceived, PeerReceived
@@ -385,15 +385,109 @@ def test_a_checkpoint_that_nothing_serves_does_not_wait_for_its_leader() -> None
     cluster.check()
 
 
-def test_a_handle_does_not_ask_again_with_another_secret() -> None:
-    """It was answered OK, and then each of its writes was refused."""
+def test_the_last_request_to_lead_of_a_handle_counts() -> None:
+    """With another secret it was once answered OK, and then each of the program's writes was refused."""
     cluster = three_nodes()
     one = Program(cluster, "a", "one").lead()
-    two = Program(cluster, "b", "two")
-    assert two.ask_to_lead().code == codes.OK
-    for program in (one, two):
-        op = program.lead_op()
-        op[2] += 1
-        assert program.table.try_update(op).code == codes.INVALID_PARAM
+    two, three = Program(cluster, "b", "two"), Program(cluster, "c", "three")
+    for program in (two, three):
         assert program.ask_to_lead().code == codes.OK
+    for program in (two, one):
+        program.secret += 1
+        assert program.ask_to_lead().code == codes.OK
+    assert one.try_write(b"k", b"late").code == codes.ACCESS
+    for program in (three, two, one):
+        program.take_up()
+        assert program.try_write(b"k", program.name.encode()).code == codes.OK
+        assert program is one or program.resign().code == codes.OK
+    ended = [(each.program.name, each.reason) for each in one.ask(whole=True).ended]
+    assert ended == [(name, EndReason.RESIGNED) for name in ("one", "three", "two")]
+    assert one.client.call(Kind.UNLINK, 0, [b"x", 0, one.secret]).code == codes.OK
+    cluster.check()
+
+
+def test_a_duplicate_of_a_former_request_to_lead_changes_nothing() -> None:
+    """It came to another node, and is on its way to the active replica when the next one is answered."""
+    cluster = three_nodes()
+    one, two = Program(cluster, "a", "one"), Program(cluster, "b", "two").lead()
+    former = one.table.begin(Kind.UPDATE, one.lead_op())
+    assert one.client.end(former).code == codes.OK
+    one.secret += 1
+    assert one.ask_to_lead().code == codes.OK
+    one.client.send(former)
+    cluster.run(100)
+    assert two.resign().code == codes.OK
+    one.take_up()
+    one.client.send(former)
+    cluster.run(100)
+    assert one.renew() and one.try_write(b"k", b"v").code == codes.OK
+
+
+def test_a_handle_that_waits_may_ask_again_while_the_queue_is_full() -> None:
+    cluster = nodes("a")
+    one = Program(cluster, "a", "one").lead()
+    waiting = [Program(cluster, "a", str(number)) for number in range(WAITING_TO_LEAD_MAX)]
+    for program in waiting:
+        assert program.ask_to_lead().code == codes.OK
+    waiting[0].secret += 1
+    assert waiting[0].ask_to_lead().code == codes.OK
+    assert waiting[0].ask().place == WAITING_TO_LEAD_MAX
+    one.secret += 1
+    assert one.ask_to_lead().code == codes.NO_RESOURCES
+    assert one.renew(), "what is refused changes nothing"
+
+
+def continue_alone(cluster: Cluster) -> None:
+    """a, which coordinates, continues without b."""
+    cluster.cut("a", "b")
+    cluster.until(lambda: cluster.serving("a") and cluster.node("a").context.epoch > 1)
+
+
+def lose_what_was_done_alone(cluster: Cluster, *programs: Program) -> None:
+    """a is lost, with all that it acknowledged alone, and b continues; the programs go there."""
+    cluster.kill("a", silent=True)
+    cluster.until(lambda: cluster.fences)
+    cluster.end_fence("b")
+    cluster.until(lambda: cluster.serving("b"))
+    assert cluster.node("b").context.counters["losses_accepted"] == 1
+    for program in programs:
+        program.client.move("b")
+
+
+@KINDS
+def test_a_program_whose_resignation_was_lost_leads_again(flags: int) -> None:
+    """Seed 9501277: b had it as the leader with its former secret, and refused its next LEAD for good."""
+    cluster = two_nodes(on_silent_peer="fence")
+    one = Program(cluster, "a", "one", flags).lead()
+    continue_alone(cluster)
+    assert one.resign().code == codes.OK
+    lose_what_was_done_alone(cluster, one)
+    one.secret += 1
+    one.lead()
     assert one.try_write(b"k", b"v").code == codes.OK
+    assert one.client.call(Kind.UNLINK, 0, [b"x", 0, one.secret]).code == codes.OK
+
+
+@KINDS
+def test_programs_whose_later_leaderships_were_lost_lead_again(flags: int) -> None:
+    """Seed 9500217: b knew the leader with the secret of an earlier leadership, and so those who waited."""
+    cluster = two_nodes(on_silent_peer="fence")
+    one, two = Program(cluster, "a", "one", flags).lead(), Program(cluster, "a", "two", flags)
+    assert two.ask_to_lead().code == codes.OK
+    continue_alone(cluster)
+    assert one.resign().code == codes.OK
+    two.take_up()
+    assert two.resign().code == codes.OK
+    two.secret += 1
+    two.lead()
+    lose_what_was_done_alone(cluster, one, two)
+    assert not two.renew()
+    assert two.try_write(b"k", b"late").code == codes.ACCESS
+    for program in (two, one):
+        program.secret += 1
+        assert program.ask_to_lead().code == codes.OK
+    two.take_up()
+    assert two.try_write(b"k", b"v").code == codes.OK
+    assert two.resign().code == codes.OK
+    one.take_up()
+    assert one.try_write(b"k", b"w").code == codes.OK

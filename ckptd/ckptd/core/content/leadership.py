@@ -103,6 +103,16 @@ class Leadership(NamedTuple):
                 return place
         return None
 
+    def program_of(self, key: tuple[int, int]) -> Candidate | None:
+        """Return the program that leads, or waits to, with this handle."""
+        if self.leader is not None and self.leader.program.key == key:
+            return self.leader.program
+        return next((candidate for candidate in self.waiting if candidate.key == key), None)
+
+    def others_waiting(self, key: tuple[int, int]) -> tuple[Candidate, ...]:
+        """Return those that wait with other handles than this one."""
+        return tuple(candidate for candidate in self.waiting if candidate.key != key)
+
     def end(self, reason: int, now_ns: int) -> "Leadership":
         """Return this without its leader, who is remembered as one that led."""
         leader = self.leader

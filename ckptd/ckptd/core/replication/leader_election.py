@@ -173,19 +173,24 @@ class LeaderElection(Ordering):
             raise RequestError(codes.NOT_SUPPORTED, f"leadership is not served: {EVERY_NODE_MUST}")
 
     def _enqueue(self, request: Request, op: list[object]) -> None:
+        """Let a handle join the queue. Once more with the same secret changes nothing.
+
+        With another secret its program has left what it had here: the answer to its LEAD may have been too
+        late for it, or its RESIGN was lost with the node that acknowledged it. To refuse that would keep it
+        from leading until the ttl that it left is over (seeds 9500217 and 9501277).
+        """
         candidate = self._candidate(request, op)
         leadership = self.leadership
-        place = leadership.position_of(candidate.key)
-        if place is not None:
-            known = leadership.waiting[place - 1] if place else self._next_program()
-            if known is not None and known.secret != candidate.secret:
-                text = "this handle leads, or waits to lead, with another secret"
-                raise RequestError(codes.INVALID_PARAM, text)
-        else:
-            if len(leadership.waiting) >= WAITING_TO_LEAD_MAX:
+        known = leadership.program_of(candidate.key)
+        if known is None or known.secret != candidate.secret:
+            waiting = leadership.others_waiting(candidate.key)
+            if len(waiting) >= WAITING_TO_LEAD_MAX:
                 text = f"{WAITING_TO_LEAD_MAX} programs wait to lead this checkpoint already"
                 raise RequestError(codes.NO_RESOURCES, text)
-            leadership = leadership._replace(waiting=(*leadership.waiting, candidate))
+            leadership = leadership._replace(waiting=(*waiting, candidate))
+            if leadership.position_of(candidate.key) == 0:
+                self._end_leadership(leadership, EndReason.RESIGNED, request)
+                return
         self._change_leadership(leadership, request)
         self.succeed()
 
@@ -223,7 +228,7 @@ class LeaderElection(Ordering):
         leadership, key = self.leadership, (request.session, handle)
         place = leadership.position_of(key)
         if place != 0:  # The directory may still name one that does not lead any more, or not yet.
-            waiting = tuple(candidate for candidate in leadership.waiting if candidate.key != key)
+            waiting = leadership.others_waiting(key)
             self._change_leadership(leadership._replace(waiting=waiting), request, settles=True)
             self.succeed()
             return
