@@ -179,7 +179,7 @@ class Activation(ABC):
             return
         context.cause = replica
         ahead = max(self.commit_set, key=lambda node_id: (self.acked.get(node_id, 0), node_id), default="")
-        # How long the log of such a copy is says nothing: it may belong to another history (seed 9540921).
+        # How long the log of such a replica is says nothing: it may belong to another history (seed 9540921).
         superseded = replica.possibly_superseded and not self.counts_as_in_sync
         if ahead and (self.acked.get(ahead, 0) > log.seq or not replica.complete or superseded):
             self._enter(ActivationState.CATCHING_UP)

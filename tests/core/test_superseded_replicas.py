@@ -1,4 +1,4 @@
-"""A copy that others continued without does not become active with what it held (ADR 6)."""
+"""A replica that others continued without does not become active with what it held (ADR 6)."""
 
 import pytest
 from tests.core.cluster import Cluster, three_nodes
@@ -19,7 +19,7 @@ def members(cluster: Cluster, node_id: str) -> list[str]:
 
 @pytest.mark.parametrize("flags", [SA_CKPT_WR_ACTIVE_REPLICA, SA_CKPT_WR_ACTIVE_REPLICA_WEAK])
 @pytest.mark.parametrize("writes", [1, 6])
-def test_a_superseded_copy_is_replaced_before_it_is_activated(flags: int, writes: int) -> None:
+def test_a_superseded_replica_is_replaced_before_it_is_activated(flags: int, writes: int) -> None:
     """Seed 9540921: b had ordered more while it was cut off than c did without it, and brought that back."""
     cluster = three_nodes()
     at_b = cluster.client("b").open(flags=flags | SA_CKPT_CHECKPOINT_COLLOCATED)
