@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ckptd.sim.__main__ import main
 from ckptd.sim.draw.draw_options import FAULT_KINDS, draw_options
 from ckptd.sim.draw.profiles import PROFILES
 from ckptd.sim.draw.shapes import SHAPES
@@ -65,6 +66,18 @@ def test_writing_the_trace_changes_nothing(tmp_path: Path) -> None:
 
 def test_other_seeds_are_other_histories() -> None:
     assert simulate(draw_options(7)).digest != simulate(draw_options(8)).digest
+
+
+def test_a_sweep_has_the_shape_that_was_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    """It ran ordinary seeds instead, and said that they had passed."""
+    assert main(["--sweep", "1", "--first", "7", "--jobs", "1", "--shape", "leaders frozen"]) == 0
+    shaped = simulate(draw_options(7, shape="leaders frozen"))
+    assert f"1 seeds, {shaped.events} events" in capsys.readouterr().out
+
+
+def test_a_sweep_refuses_what_it_would_ignore() -> None:
+    with pytest.raises(SystemExit):
+        main(["--sweep", "1", "--mutant", "sessions never end"])
 
 
 def test_a_simulation_stops_after_the_steps_that_were_asked_for() -> None:

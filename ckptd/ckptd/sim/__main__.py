@@ -70,7 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if parsed.mutants is not None:
         return _find_mutants(parser, parsed)
     if parsed.sweep:
-        results = sweep_and_report(parsed.first, parsed.sweep, parsed.jobs, parsed.nodes)
+        if parsed.mutant or parsed.clients or parsed.steps or parsed.trace:
+            parser.error("a sweep takes no --mutant, --clients, --steps or --trace")
+        results = sweep_and_report(parsed.first, parsed.sweep, parsed.jobs, parsed.nodes, parsed.shape)
         return 1 if any(one.rule for one in results) else 0
     if parsed.seed is None:
         parser.error("give a seed, --sweep N, --mutants or --replay FILE")

@@ -134,28 +134,28 @@ class Progress:
             print(file=self.out)
 
 
-def repeat(seed: int, nodes: int = 0, mutant: str = "") -> str:
+def repeat(seed: int, nodes: int = 0, mutant: str = "", shape: str = "") -> str:
     """Return the command that runs one seed again."""
-    switched = f" --mutant {mutant!r}" if mutant else ""
-    return f"python -m ckptd.sim {seed}" + (f" --nodes {nodes}" if nodes else "") + switched
+    options = (f" --mutant {mutant!r}" if mutant else "") + (f" --shape {shape!r}" if shape else "")
+    return f"python -m ckptd.sim {seed}" + (f" --nodes {nodes}" if nodes else "") + options
 
 
-def sweep_and_report(first: int, seeds: int, jobs: int, nodes: int = 0) -> list[SeedResult]:
+def sweep_and_report(first: int, seeds: int, jobs: int, nodes: int = 0, shape: str = "") -> list[SeedResult]:
     """Sweep, print each failure as it comes and the progress, and sum up at the end."""
     results: list[SeedResult] = []
     progress = Progress(seeds, sys.stderr)
-    for one in sweep(first, seeds, jobs, nodes):
+    for one in sweep(first, seeds, jobs, nodes, shape=shape):
         results.append(one)
         progress.count(one)
         if one.rule:
             text = one.text.splitlines()[0][:300] if one.text else ""
-            print(f"\r{repeat(one.seed, nodes)}  # BROKEN: {one.rule}: {text}", flush=True)
+            print(f"\r{repeat(one.seed, nodes, shape=shape)}  # BROKEN: {one.rule}: {text}", flush=True)
     progress.end()
     print(summary(results))
     failed = [one.seed for one in results if one.rule]
     if failed:
         print("to repeat these seeds:")
-        print("\n".join(f"    {repeat(seed, nodes)}" for seed in failed))
+        print("\n".join(f"    {repeat(seed, nodes, shape=shape)}" for seed in failed))
     return results
 
 
