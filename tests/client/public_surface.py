@@ -7,10 +7,9 @@ import enum
 import importlib
 import inspect
 import re
-import typing
 from collections.abc import Iterator
 from types import ModuleType
-from typing import Any
+from typing import Any, get_origin
 
 from ckpt_client.asp.asp_table import AspTable
 from ckpt_client.asp.module_builder import make_modules as make_asp_modules
@@ -116,7 +115,7 @@ def lines() -> Iterator[str]:
             value = getattr(module, name)
             if isinstance(value, type):
                 yield from lines_of_class(name, value)
-            elif typing.get_origin(value) is not None:  # Python's versions call an alias with other arguments
+            elif get_origin(value) is not None:  # Python's versions call an alias with other arguments
                 yield f"{name}: alias"
             elif callable(value):
                 yield f"{name}{signature_of(value)}"

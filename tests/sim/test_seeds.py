@@ -75,9 +75,16 @@ def test_a_sweep_has_the_shape_that_was_asked_for(capsys: pytest.CaptureFixture[
     assert f"1 seeds, {shaped.events} events" in capsys.readouterr().out
 
 
-def test_a_sweep_refuses_what_it_would_ignore() -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [["--sweep", "1", "--mutant", "sessions never end"], ["--mutants", "--shape", "leaders"]],
+)
+def test_a_sweep_refuses_what_it_would_ignore(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
-        main(["--sweep", "1", "--mutant", "sessions never end"])
+        main(arguments)
+    assert f"{arguments[0]} does not take {arguments[-2]}" in capsys.readouterr().err
 
 
 def test_a_simulation_stops_after_the_steps_that_were_asked_for() -> None:

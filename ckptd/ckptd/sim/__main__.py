@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from ckptd.core.checks.event_log_format import RecordingError
 from ckptd.sim.draw.draw_options import draw_options
@@ -19,6 +20,9 @@ from ckptd.sim.replay import replay
 from ckptd.sim.simulation import Verdict, simulate
 from ckptd.sim.sweep import find_seeds_and_report, sweep_and_report
 from ckptd.sim.trace import Trace
+
+_OF_ONE_SEED: Final = ("mutant", "clients", "steps", "trace")
+"""Options for the run of one seed."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,15 +72,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if parsed.replay:
         return _replay(Path(parsed.replay), parsed.quiet)
     if parsed.mutants is not None:
+        _refuse(parser, parsed, "--mutants", *_OF_ONE_SEED, "nodes", "shape")
         return _find_mutants(parser, parsed)
     if parsed.sweep:
-        if parsed.mutant or parsed.clients or parsed.steps or parsed.trace:
-            parser.error("a sweep takes no --mutant, --clients, --steps or --trace")
+        _refuse(parser, parsed, "--sweep", *_OF_ONE_SEED)
         results = sweep_and_report(parsed.first, parsed.sweep, parsed.jobs, parsed.nodes, parsed.shape)
         return 1 if any(one.rule for one in results) else 0
     if parsed.seed is None:
         parser.error("give a seed, --sweep N, --mutants or --replay FILE")
     return _run_one(parsed)
+
+
+def _refuse(parser: argparse.ArgumentParser, parsed: argparse.Namespace, mode: str, *options: str) -> None:
+    """Refuse the options that this mode would ignore: its result would be that of something else."""
+    given = [f"--{option}" for option in options if getattr(parsed, option)]
+    if given:
+        parser.error(f"{mode} does not take {', '.join(given)}")
 
 
 def _replay(path: Path, quiet: bool) -> int:
